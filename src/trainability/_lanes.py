@@ -49,3 +49,23 @@ def _matvec(rows, vector):
         " + ".join(f"rows[{i}][{j}] * vector[{j}]" for j in d) + "," for i in range(len(rows))
     )
     return _compile(f"def body(rows, vector):\n    return ({rows_out})")
+
+
+def push_frame(frame, lane, rows):
+    """Multiply the m tangent vectors of `frame` (m, d, lanes) at `lane` by the matrix `rows`, in place."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(push_frame)
+def _push_frame(frame, lane, rows):
+    # As many vectors as dimensions; a frame of fewer is guarded by its length, known to be small.
+    d = len(rows)
+    lines = []
+    for m in range(d):
+        lines.append(f"    if frame.shape[0] > {m}:")
+        lines += [f"        w{j} = frame[{m}, {j}, lane]" for j in range(d)]
+        lines += [
+            f"        frame[{m}, {i}, lane] = " + " + ".join(f"rows[{i}][{j}] * w{j}" for j in range(d))
+            for i in range(d)
+        ]
+    return _compile("def body(frame, lane, rows):\n" + "\n".join(lines))

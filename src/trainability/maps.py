@@ -138,7 +138,7 @@ class Map:
         """Apply the map once to states of shape (..., d)."""
         u = self.check_states(u)
         columns = np.ascontiguousarray(u.reshape(-1, self.d).T)
-        _apply(self.step, columns, (0.0,) * self.d, self._p)
+        _apply(self.step, columns, self.u_like, self._p)
         return np.ascontiguousarray(columns.T).reshape(u.shape)
 
     def jacobian_at(self, u) -> np.ndarray:
@@ -173,6 +173,16 @@ class Map:
         if not np.isfinite(u).all():
             raise ValueError(f"u must be finite; found {u[~np.isfinite(u)][0]}")
         return u
+
+    @property
+    def u_like(self) -> tuple[float, ...]:
+        """A tuple of zeros as long as the state; tells compiled kernels the dimension."""
+        return (0.0,) * self.d
+
+    @property
+    def p_like(self) -> tuple[float, ...]:
+        """A tuple of zeros as long as the parameters; tells compiled kernels their number."""
+        return (0.0,) * len(self.parameters)
 
     @cached_property
     def _p(self) -> tuple[float, ...]:

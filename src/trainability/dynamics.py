@@ -1,0 +1,226 @@
+"""Orbits of maps and orbit diagrams over a parameter."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import xarray as xr
+from numba import njit, prange
+
+from ._lanes import put, take
+from .maps import Map
+
+# States advanced together: enough independent chains to hide the latency of a fused multiply-add
+# (16 vectors of 8 doubles), few enough that a block stays in the first-level cache.
+LANES = 128
+
+# Beyond this the maps of training never return; polynomial maps overflow a few steps later.
+ESCAPE = 1e8
+
+
+class Escaped(RuntimeError):
+    """An orbit left every bounded set; `step` says when, `found` holds what was accumulated before."""
+
+    def __init__(self, message: str, *, step: int, found=None):
+        super().__init__(message)
+        self.step = step
+        self.found = found
+
+
+def orbit(map: Map, u0, *, n: int, transient: int = 0, escape: float = ESCAPE) -> np.ndarray:
+    """Iterate a map from one or many starts.
+
+    Parameters
+    ----------
+    map : Map
+    u0 : array_like, shape (..., d)
+    n : int
+        Iterations recorded after the transient.
+    transient : int, optional
+        Iterations run first and not recorded.
+    escape : float, optional
+        A coordinate beyond this ends the orbit.
+
+    Returns
+    -------
+    ndarray, shape (..., n + 1, d)
+        The first row is the state after the transient. Rows after an escape are NaN: the orbit is not
+        defined there.
+
+    Raises
+    ------
+    ValueError
+        If `u0` is not finite or has the wrong shape, or a count is negative.
+
+    Examples
+    --------
+    >>> from trainability import product_map
+    >>> orbit(product_map(0.5), [0.5, 0.5], n=2)
+    array([[0.5     , 0.5     ],
+           [0.625   , 0.625   ],
+           [0.693359, 0.693359]])
+    """
+    check_counts(n=n, transient=transient)
+    u = map.check_states(u0)
+    columns, parameters = as_columns(map, u)
+    out = np.empty((n + 1, *columns.shape))
+    _record(map.step, columns, parameters, map.u_like, map.p_like, transient, escape, out)
+    return np.moveaxis(out, -1, 0).reshape(*u.shape[:-1], n + 1, map.d)
+
+
+def orbit_diagram(
+    map: Map | Callable[..., Map],
+    parameter: str,
+    values,
+    *,
+    u0,
+    n: int = 256,
+    transient: int = 2000,
+    carry: str | None = None,
+    escape: float = ESCAPE,
+) -> xr.Dataset:
+    """Last iterates of a map over a range of one parameter.
+
+    Parameters
+    ----------
+    map : Map or callable
+        A map, or a function such as `product_map` that makes one from the named parameter.
+    parameter : str
+    values : array_like, shape (m,)
+        Strictly increasing.
+    u0 : array_like, shape (d,)
+        The start at every value, or with `carry` at the first.
+    n : int, optional
+        Iterates kept at each value.
+    transient : int, optional
+        Iterates run first and discarded.
+    carry : {None, "forward", "backward"}, optional
+        Start each value where the one before it ended, going up or down. The two directions differ where
+        attractors coexist. A value whose orbit escapes hands `u0` on.
+    escape : float, optional
+
+    Returns
+    -------
+    Dataset, dims (parameter, iterate)
+        One variable for each of the map's, NaN from the step of escape on, and `escape_step` (parameter),
+        counted from the start of the transient, -1 where the orbit stayed.
+
+    Raises
+    ------
+    ValueError
+        If `values` is empty, not finite or not increasing, or the map lacks the parameter.
+
+    Examples
+    --------
+    >>> from trainability import product_map
+    >>> diagram = orbit_diagram(product_map, "mu", [0.5, 1.1], u0=[0.3, 0.3], n=4)
+    >>> diagram["a"].sel(mu=0.5).values
+    array([0.707107, 0.707107, 0.707107, 0.707107])
+    >>> diagram["a"].sel(mu=1.1).values.round(3)
+    array([0.854, 1.171, 0.854, 1.171])
+    """
+    values = check_axis(parameter, values)
+    map = settle_map(map, parameter, values[0])
+    check_counts(n=n, transient=transient)
+    start = map.check_states(u0)
+    columns, parameters = as_columns(map, np.broadcast_to(start, (len(values), map.d)), {parameter: values})
+    out = np.empty((n, *columns.shape))
+    if carry is None:
+        stop = _record(map.step, columns, parameters, map.u_like, map.p_like, transient, escape, out)
+    elif carry in ("forward", "backward"):
+        order = np.arange(len(values))[:: 1 if carry == "forward" else -1]
+        stop = np.empty(len(values), np.int64)
+        state = start
+        for i in order:
+            one = np.ascontiguousarray(state[:, None]), np.ascontiguousarray(parameters[:, i : i + 1])
+            stop[i] = _record(
+                map.step, *one, map.u_like, map.p_like, transient, escape, out[:, :, i : i + 1]
+            )[0]
+            state = start if stop[i] >= 0 else out[-1, :, i]
+    else:
+        raise ValueError(f"carry={carry!r} is not a direction; use None, 'forward' or 'backward'")
+    data = {name: ((parameter, "iterate"), out[:, i].T) for i, name in enumerate(map.variables)}
+    return xr.Dataset(
+        {**data, "escape_step": (parameter, stop, {"long_name": "step of escape, -1 if none"})},
+        coords={parameter: values, "iterate": np.arange(n)},
+        attrs={"map": map.name, "u0": start.tolist(), "transient": transient, "carry": carry or "none"},
+    )
+
+
+def settle_map(map: Map | Callable[..., Map], parameter: str, value: float) -> Map:
+    """Return a map that has `parameter`: `map` itself, or what the function `map` makes."""
+    if not isinstance(map, Map):
+        try:
+            map = map(**{parameter: float(value)})
+        except TypeError as error:
+            raise ValueError(f"{parameter!r} is not a parameter of {map!r}: {error}") from error
+    map.parameter_index(parameter)
+    return map
+
+
+def as_columns(map: Map, u: np.ndarray, parameters: Mapping[str, np.ndarray] | None = None):
+    """Lay states (..., d) and parameters that broadcast against (...) out as (d, pixels) and (k, pixels)."""
+    values = {**map.parameters, **(parameters or {})}
+    shape = u.shape[:-1]
+    columns = np.ascontiguousarray(u.reshape(-1, map.d).T)
+    rows = [np.broadcast_to(np.asarray(v, dtype=float), shape).ravel() for v in values.values()]
+    return columns, np.array(rows, dtype=float).reshape(len(rows), columns.shape[1])
+
+
+def check_counts(**counts: int) -> None:
+    """Raise a `ValueError` naming the first count that is negative."""
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name}={count} must not be negative")
+
+
+def check_axis(name: str, values) -> np.ndarray:
+    """Return `values` as a 1-D, finite, strictly increasing float array, or raise a `ValueError`."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(
+            f"{name}: values of shape {values.shape} are no axis; pass at least one value in one dimension"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: axis values must be finite; found {values[~np.isfinite(values)][0]}")
+    if (np.diff(values) <= 0).any():
+        i = int(np.argmax(np.diff(values) <= 0))
+        raise ValueError(f"{name}: axis must increase strictly; {values[i]} is followed by {values[i + 1]}")
+    return values
+
+
+@njit
+def advance(step, u, p, u_like, p_like, n):
+    """Iterate all lanes of the block `u` (d, lanes) `n` times in place."""
+    for _ in range(n):
+        for lane in range(u.shape[1]):
+            put(u, lane, step(take(u, lane, u_like), take(p, lane, p_like)))
+
+
+@njit
+def mark_escaped(u, t, escape, stop):
+    """Write `t` into `stop` (lanes) where a lane of `u` is beyond `escape` or not finite for the first time."""
+    for lane in range(u.shape[1]):
+        if stop[lane] < 0:
+            for i in range(u.shape[0]):
+                if not abs(u[i, lane]) <= escape:
+                    stop[lane] = t
+
+
+@njit(parallel=True)
+def _record(step, columns, parameters, u_like, p_like, transient, escape, out):
+    """Fill `out` (n, d, pixels) with the iterates after the transient; return the steps of escape."""
+    pixels = columns.shape[1]
+    stop = np.full(pixels, -1)
+    for block in prange((pixels + LANES - 1) // LANES):
+        lanes = slice(block * LANES, min((block + 1) * LANES, pixels))
+        u, p = columns[:, lanes].copy(), parameters[:, lanes].copy()
+        for t in range(transient + out.shape[0]):
+            if t >= transient:
+                out[t - transient, :, lanes] = u
+            mark_escaped(u, t, escape, stop[lanes])
+            advance(step, u, p, u_like, p_like, 1)
+        for lane in range(u.shape[1]):
+            first = stop[lanes][lane]
+            if first >= 0:
+                out[max(first - transient, 0) :, :, block * LANES + lane] = np.nan
+    return stop

@@ -1,0 +1,400 @@
+"""Lyapunov exponents of maps, with standard errors: one orbit, or a grid of parameters and starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numba import njit, prange
+from scipy import stats
+
+from ._lanes import push_frame, put, take
+from .dynamics import ESCAPE, LANES, Escaped, as_columns, check_axis, check_counts, mark_escaped
+from .maps import Map
+
+# Batch means need enough windows for a stable variance and windows long enough to be nearly
+# independent; 64 is in the range recommended for steady-state simulation (Law & Kelton, ch. 9).
+WINDOWS = 64
+
+# On a grid, tangent vectors are made orthogonal every so many steps. Between two times their
+# directions may differ in growth by e^(4 Δλ), of which double precision keeps e^36.
+GRID_RENORMALISE = 4
+
+_LOG2 = np.log(2.0)
+_MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
+_ONE = np.int64(0x3FF0000000000000)
+_EXPONENT_BIAS = np.int64(1023)
+_MANTISSA_BITS = np.int64(52)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LyapunovSpectrum:
+    """Lyapunov exponents of one orbit.
+
+    Attributes
+    ----------
+    exponents : ndarray, shape (m,)
+        Nats per iteration, descending.
+    stderr : ndarray, shape (m,)
+        Standard errors by batch means over `windows`.
+    windows : ndarray, shape (n_windows, m)
+        Mean exponents of consecutive windows of `window_length` iterations: the curve behind the value.
+    window_length : int
+    state : ndarray, shape (d,)
+        Where the orbit stands now; `resume` goes on from here.
+    frame : ndarray, shape (m, d)
+        Orthonormal tangent vectors there.
+    """
+
+    exponents: np.ndarray
+    stderr: np.ndarray
+    windows: np.ndarray
+    window_length: int
+    state: np.ndarray
+    frame: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Iterations averaged over."""
+        return len(self.windows) * self.window_length
+
+    @property
+    def history(self) -> np.ndarray:
+        """Running estimate after each window, shape (n_windows, m)."""
+        return np.cumsum(self.windows, axis=0) / np.arange(1, len(self.windows) + 1)[:, None]
+
+    @property
+    def intervals(self) -> np.ndarray:
+        """95 % intervals, shape (m, 2), from Student's t with n_windows - 1 degrees of freedom."""
+        half = stats.t.ppf(0.975, len(self.windows) - 1) * self.stderr
+        return np.stack([self.exponents - half, self.exponents + half], axis=-1)
+
+    def __repr__(self) -> str:
+        pairs = zip(self.exponents, self.stderr, strict=True)
+        values = ", ".join(
+            f"λ{i} = {value:.6g} ± {error:.1g}" for i, (value, error) in enumerate(pairs, start=1)
+        )
+        top, error = self.exponents[0], self.stderr[0]
+        kind = "chaotic" if top > 4 * error else "regular" if top < -4 * error else "undecided"
+        return f"{values} ({kind}, n = {self.n})"
+
+
+def lyapunov_spectrum(
+    map: Map,
+    u0=None,
+    *,
+    n: int,
+    transient: int = 0,
+    n_exponents: int | None = None,
+    target_stderr: float | None = None,
+    resume: LyapunovSpectrum | None = None,
+    escape: float = ESCAPE,
+) -> LyapunovSpectrum:
+    """Lyapunov exponents of one orbit, largest first.
+
+    Averages log |R_ii| over successive QR factorisations of the tangent map, one at every step.
+
+    Parameters
+    ----------
+    map : Map
+    u0 : array_like, shape (d,)
+        Where the orbit starts; not needed with `resume`.
+    n : int
+        Iterations averaged over; at least 128. Rounded down to whole windows.
+    transient : int, optional
+        Iterations run first and discarded.
+    n_exponents : int, optional
+        How many of the largest exponents; all d by default.
+    target_stderr : float, optional
+        Stop after the first eighth of `n` at which every standard error is at most this.
+    resume : LyapunovSpectrum, optional
+        Go on from an earlier result of the same map for `n` more iterations, and average over both.
+    escape : float, optional
+
+    Returns
+    -------
+    LyapunovSpectrum
+
+    Raises
+    ------
+    Escaped
+        If the orbit leaves every bounded set; `.step` says when, `.found` is the spectrum of the whole
+        windows before (None if there are fewer than two).
+    ValueError
+        If the start is not finite or `n` is too small for a standard error.
+
+    Notes
+    -----
+    The statistical error falls like 1/√n on a chaotic attractor, and faster where the logarithms are a
+    coboundary (as on Chebyshev maps), where batch means overstate it. On a cycle it falls like 1/n.
+    An exact zero in R counts as the smallest normal number, so a superstable exponent comes out large
+    and negative instead of infinite. On a *repelling* set rounding pushes the orbit away: integrate
+    over the invariant measure instead.
+
+    References
+    ----------
+    Benettin et al., Meccanica 15, 9-30 (1980).
+
+    Examples
+    --------
+    >>> from trainability import product_map
+    >>> spectrum = lyapunov_spectrum(product_map(1.1), [0.3, 0.3], n=20_000, transient=2_000)
+    >>> spectrum.exponents.round(3)
+    array([-0.112, -0.857])
+    """
+    check_counts(n=n, transient=transient)
+    m = map.d if n_exponents is None else n_exponents
+    if not 1 <= m <= map.d:
+        raise ValueError(f"n_exponents={n_exponents} must be between 1 and {map.d}, the map's dimension")
+    if resume is None:
+        if n < 2 * WINDOWS:
+            raise ValueError(f"n={n} is too short for a standard error; use at least {2 * WINDOWS}")
+        u = map.check_states(u0)
+        if u.ndim != 1:
+            raise ValueError(f"u0 has shape {u.shape}; one orbit needs ({map.d},) (lyapunov_map takes many)")
+        windows, length = np.empty((0, m)), n // WINDOWS
+        frame = np.eye(map.d)[:m]
+    else:
+        u, frame, windows, length = resume.state, resume.frame, resume.windows, resume.window_length
+        m = len(frame)
+    state = np.ascontiguousarray(u[:, None])
+    frame = np.ascontiguousarray(frame[:, :, None])
+    parameters = np.array(list(map.parameters.values()))[:, None]
+    steps_before = n_averaged = len(windows) * length
+
+    wanted = max(n // length, 1)
+    chunk = wanted if target_stderr is None else max(wanted // 8, 2)
+    for first in range(0, wanted, chunk):
+        count = min(chunk, wanted - first)
+        sums = np.zeros((count, m, 1))
+        lead = transient if first == 0 and resume is None else 0
+        stop = np.full(1, -1)
+        _accumulate(
+            map.step,
+            map.jacobian,
+            state,
+            frame,
+            parameters,
+            map.u_like,
+            map.p_like,
+            lead,
+            length,
+            1,
+            escape,
+            stop,
+            sums,
+        )
+        whole = count if stop[0] < 0 else max((stop[0] - lead) // length, 0)
+        windows = np.concatenate([windows, sums[:whole, :, 0] / length])
+        found = _spectrum(windows, length, state[:, 0], frame[:, :, 0]) if len(windows) > 1 else None
+        if stop[0] >= 0:
+            step = stop[0] - lead + n_averaged if stop[0] >= lead else stop[0]
+            when = f"step {step} of the average" if stop[0] >= lead else f"step {step} of the transient"
+            raise Escaped(f"{map.name}: orbit left every bounded set at {when}", step=int(step), found=found)
+        n_averaged = len(windows) * length
+        if target_stderr is not None and (found.stderr <= target_stderr).all():
+            break
+    assert n_averaged > steps_before
+    return found
+
+
+def _spectrum(windows, length, state, frame) -> LyapunovSpectrum:
+    return LyapunovSpectrum(
+        exponents=windows.mean(axis=0),
+        stderr=windows.std(axis=0, ddof=1) / np.sqrt(len(windows)),
+        windows=windows,
+        window_length=length,
+        state=state.copy(),
+        frame=frame.copy(),
+    )
+
+
+def lyapunov_map(
+    map: Map | Callable[..., Map],
+    axes: Mapping[str, np.ndarray],
+    *,
+    u0=None,
+    n: int,
+    transient: int = 2000,
+    n_exponents: int | None = None,
+    renormalise: int = GRID_RENORMALISE,
+    escape: float = ESCAPE,
+) -> xr.Dataset:
+    """Lyapunov exponents over a grid of parameters and starting coordinates.
+
+    Parameters
+    ----------
+    map : Map or callable
+        A map, or a function such as `product_map` that makes one with default parameters.
+    axes : mapping of str to array_like, shape (m_i,)
+        Parameters or variables of the map, in the order of the dims; a `Grid` fits.
+    u0 : array_like, shape (d,), optional
+        The start of the variables that are not axes.
+    n : int
+        Iterations averaged over; at least 128.
+    transient : int, optional
+    n_exponents : int, optional
+        How many of the largest exponents; all d by default.
+    renormalise : int, optional
+        Steps between two QR factorisations.
+    escape : float, optional
+
+    Returns
+    -------
+    Dataset, dims (*axes, index)
+        `exponent` and `stderr` in nats per iteration, descending in `index`; NaN where the orbit escaped,
+        and `escape_step` (-1 where it stayed) says so.
+
+    Raises
+    ------
+    ValueError
+        For an axis that is empty, not increasing, not finite, or not of the map.
+
+    Notes
+    -----
+    Accuracy as in `lyapunov_spectrum`. Exponents that differ by more than about 36 / `renormalise` from
+    the largest drown in its rounding; lower `renormalise` to resolve them.
+
+    Examples
+    --------
+    >>> from trainability import product_map
+    >>> found = lyapunov_map(product_map, {"mu": [0.5, 1.1, 1.9]}, u0=[0.3, 0.31], n=20_000)
+    >>> found["exponent"].sel(index=0).values.round(2)
+    array([-0.  , -0.11,  0.88])
+    """
+    map, states, parameters, coords = lay_out(map, axes, u0)
+    check_counts(n=n, transient=transient)
+    m = map.d if n_exponents is None else n_exponents
+    if n < 2 * WINDOWS:
+        raise ValueError(f"n={n} is too short for a standard error; use at least {2 * WINDOWS}")
+    if renormalise < 1:
+        raise ValueError(f"renormalise={renormalise} must be at least 1")
+    pixels = states.shape[1]
+    frame = np.repeat(np.eye(map.d)[:m, :, None], pixels, axis=2)
+    length = n // WINDOWS // renormalise * renormalise or renormalise
+    sums = np.zeros((WINDOWS, m, pixels))
+    stop = np.full(pixels, -1)
+    _accumulate(
+        map.step,
+        map.jacobian,
+        states,
+        frame,
+        parameters,
+        map.u_like,
+        map.p_like,
+        transient,
+        length,
+        renormalise,
+        escape,
+        stop,
+        sums,
+    )
+    means = sums / length
+    value, error = means.mean(axis=0), means.std(axis=0, ddof=1) / np.sqrt(WINDOWS)
+    value[:, stop >= 0] = error[:, stop >= 0] = np.nan
+    shape = tuple(len(c) for c in coords.values())
+    dims = (*coords, "index")
+    return xr.Dataset(
+        {
+            "exponent": (dims, value.T.reshape(*shape, m), {"units": "nats per iteration"}),
+            "stderr": (dims, error.T.reshape(*shape, m), {"units": "nats per iteration"}),
+            "escape_step": (tuple(coords), stop.reshape(shape), {"long_name": "step of escape, -1 if none"}),
+        },
+        coords={**coords, "index": np.arange(m)},
+        attrs={"map": map.name, "n": length * WINDOWS, "transient": transient, "renormalise": renormalise},
+    )
+
+
+def lay_out(map: Map | Callable[..., Map], axes: Mapping[str, np.ndarray], u0=None):
+    """Spread a map over a grid of its parameters and variables.
+
+    Returns the map, states (d, pixels) and parameters (k, pixels) in C order of the axes, and the
+    checked coordinates.
+    """
+    map = map if isinstance(map, Map) else map()
+    coords = {name: check_axis(name, axes[name]) for name in axes}
+    known = [*map.parameters, *map.variables]
+    for name in coords:
+        if name not in known:
+            raise ValueError(
+                f"axis {name!r} is neither parameter nor variable of {map.name}; it has {', '.join(known)}"
+            )
+    missing = [name for name in map.variables if name not in coords]
+    if missing and u0 is None:
+        raise ValueError(f"u0 is needed for {', '.join(missing)}, which is not an axis")
+    start = map.check_states(np.zeros(map.d) if u0 is None else u0)
+    mesh = dict(zip(coords, np.meshgrid(*coords.values(), indexing="ij"), strict=True))
+    shape = tuple(len(c) for c in coords.values())
+    u = np.stack(
+        [np.broadcast_to(mesh.get(name, start[i]), shape) for i, name in enumerate(map.variables)], -1
+    )
+    columns, parameters = as_columns(map, u, {name: mesh[name] for name in map.parameters if name in mesh})
+    return map, columns, parameters, coords
+
+
+@njit
+def orthonormalise(frame, mantissa, exponent):
+    """Modified Gram-Schmidt in place on `frame` (m, d, lanes), every lane for itself.
+
+    The norms multiply `mantissa` (m, lanes), their powers of two are counted in `exponent`: a product of
+    mantissas grows by less than 2 a time, so a logarithm is needed only once in hundreds of steps. A zero
+    vector counts as the smallest normal number and is replaced by zero.
+    """
+    m, d, lanes = frame.shape
+    for k in range(m):
+        for j in range(k):
+            for lane in range(lanes):
+                dot = 0.0
+                for i in range(d):
+                    dot += frame[j, i, lane] * frame[k, i, lane]
+                for i in range(d):
+                    frame[k, i, lane] -= dot * frame[j, i, lane]
+        for lane in range(lanes):
+            square = 0.0
+            for i in range(d):
+                square += frame[k, i, lane] * frame[k, i, lane]
+            norm = np.sqrt(square)
+            inverse = 1.0 / norm if norm > 0 else 0.0
+            for i in range(d):
+                frame[k, i, lane] *= inverse
+            bits = np.float64(norm).view(np.int64)
+            exponent[k, lane] += (bits >> _MANTISSA_BITS) - _EXPONENT_BIAS
+            mantissa[k, lane] *= np.int64((bits & _MANTISSA) | _ONE).view(np.float64)
+
+
+@njit(parallel=True)
+def _accumulate(
+    step, jacobian, states, frames, parameters, u_like, p_like, transient, length, every, escape, stop, sums
+):
+    """Sum log R_ii over windows: `sums` (windows, m, pixels). States and frames move along in place."""
+    n_windows, m, pixels = sums.shape
+    for block in prange((pixels + LANES - 1) // LANES):
+        lanes = slice(block * LANES, min((block + 1) * LANES, pixels))
+        u, p = states[:, lanes].copy(), parameters[:, lanes].copy()
+        frame = frames[:, :, lanes].copy()
+        for t in range(transient):
+            mark_escaped(u, t, escape, stop[lanes])
+            for lane in range(u.shape[1]):
+                put(u, lane, step(take(u, lane, u_like), take(p, lane, p_like)))
+        mantissa = np.ones((m, u.shape[1]))
+        exponent = np.zeros((m, u.shape[1]), np.int64)
+        for window in range(n_windows):
+            for t in range(0, length, every):
+                mark_escaped(u, transient + window * length + t, escape, stop[lanes])
+                for _ in range(every):
+                    for lane in range(u.shape[1]):
+                        here, at = take(u, lane, u_like), take(p, lane, p_like)
+                        push_frame(frame, lane, jacobian(here, at))
+                        put(u, lane, step(here, at))
+                orthonormalise(frame, mantissa, exponent)
+                if t % 512 == 0 or t + every >= length:
+                    for k in range(m):
+                        for lane in range(u.shape[1]):
+                            sums[window, k, block * LANES + lane] += (
+                                np.log(mantissa[k, lane]) + exponent[k, lane] * _LOG2
+                            )
+                            mantissa[k, lane] = 1.0
+                            exponent[k, lane] = 0
+        mark_escaped(u, transient + n_windows * length, escape, stop[lanes])
+        states[:, lanes] = u
+        frames[:, :, lanes] = frame
