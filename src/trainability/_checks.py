@@ -1,19 +1,25 @@
-"""Checks of arguments that several modules share."""
+"""Checks of arguments that several modules share: each error names the argument, the value and the remedy."""
 
 import numpy as np
 
-
-def finite(name: str, value) -> np.ndarray:
-    """Return `value` as a float array, or raise a `ValueError` naming the first number that is not finite."""
-    array = np.asarray(value, dtype=float)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite; found {array[~np.isfinite(array)].flat[0]}")
-    return array
+from ._finite import finite
 
 
-def positive(name: str, value) -> np.ndarray:
-    """Return `value` as a float array of finite numbers above 0, or raise a `ValueError` naming the first other."""
-    array = finite(name, value)
-    if not (array > 0).all():
-        raise ValueError(f"{name} must be positive; found {array[~(array > 0)].flat[0]}")
-    return array
+def increasing(name: str, values) -> np.ndarray:
+    """Return `values` as a 1-D, finite, strictly increasing float array, or raise a `ValueError`."""
+    values = finite(name, values)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(
+            f"{name}: values of shape {values.shape} are no axis; pass at least one value in one dimension"
+        )
+    if (np.diff(values) <= 0).any():
+        i = int(np.argmax(np.diff(values) <= 0))
+        raise ValueError(f"{name}: axis must increase strictly; {values[i]} is followed by {values[i + 1]}")
+    return values
+
+
+def not_negative(**counts: int) -> None:
+    """Raise a `ValueError` naming the first count below 0."""
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name}={count} must not be negative")

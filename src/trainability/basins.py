@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 from numba import njit, prange
 
+from ._checks import not_negative
 from ._lanes import push_frame, put, take
-from .dynamics import ESCAPE, LANES, as_columns, check_counts, mark_escaped
+from .dynamics import ESCAPE, LANES, as_columns, mark_escaped
 from .lyapunov import lay_out, orthonormalise
 from .maps import Map
 
@@ -123,7 +124,7 @@ def classify(
     >>> classify(product_map(), [1.2, 1.21], mu=[0.5, 0.95, 1.9, 2.5])
     Outcomes(converged 1, catapult 1, chaotic 1, diverged 1)
     """
-    check_counts(n=n, max_period=max_period)
+    not_negative(n=n, max_period=max_period)
     u = map.check_states(u0)
     for name, value in parameters.items():
         map.parameter_index(name)
@@ -178,7 +179,7 @@ def basins(
            [5, 5]], dtype=int8)
     """
     map, states, parameters, coords = lay_out(map, axes, u0)
-    check_counts(n=n, max_period=max_period)
+    not_negative(n=n, max_period=max_period)
     shape, dims = tuple(len(c) for c in coords.values()), tuple(coords)
     found = _classify(map, states, parameters, n, max_period, loss_tol, escape)
     ds = xr.Dataset(

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from numba import njit, prange
 
+from ._checks import increasing, not_negative
 from ._lanes import put, take
 from .maps import Map
 
@@ -59,7 +60,7 @@ def orbit(map: Map, u0, *, n: int, transient: int = 0, escape: float = ESCAPE) -
            [0.625   , 0.625   ],
            [0.693359, 0.693359]])
     """
-    check_counts(n=n, transient=transient)
+    not_negative(n=n, transient=transient)
     u = map.check_states(u0)
     columns, parameters = as_columns(map, u)
     out = np.empty((n + 1, *columns.shape))
@@ -118,9 +119,9 @@ def orbit_diagram(
     >>> diagram["a"].sel(mu=1.1).values.round(3)
     array([0.854, 1.171, 0.854, 1.171])
     """
-    values = check_axis(parameter, values)
+    values = increasing(parameter, values)
     map = settle_map(map, parameter, values[0])
-    check_counts(n=n, transient=transient)
+    not_negative(n=n, transient=transient)
     start = map.check_states(u0)
     columns, parameters = as_columns(map, np.broadcast_to(start, (len(values), map.d)), {parameter: values})
     out = np.empty((n, *columns.shape))
@@ -157,35 +158,15 @@ def settle_map(map: Map | Callable[..., Map], parameter: str, value: float) -> M
     return map
 
 
-def as_columns(map: Map, u: np.ndarray, parameters: Mapping[str, np.ndarray] | None = None):
+def as_columns(
+    map: Map, u: np.ndarray, parameters: Mapping[str, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Lay states (..., d) and parameters that broadcast against (...) out as (d, pixels) and (k, pixels)."""
     values = {**map.parameters, **(parameters or {})}
     shape = u.shape[:-1]
     columns = np.ascontiguousarray(u.reshape(-1, map.d).T)
     rows = [np.broadcast_to(np.asarray(v, dtype=float), shape).ravel() for v in values.values()]
     return columns, np.array(rows, dtype=float).reshape(len(rows), columns.shape[1])
-
-
-def check_counts(**counts: int) -> None:
-    """Raise a `ValueError` naming the first count that is negative."""
-    for name, count in counts.items():
-        if count < 0:
-            raise ValueError(f"{name}={count} must not be negative")
-
-
-def check_axis(name: str, values) -> np.ndarray:
-    """Return `values` as a 1-D, finite, strictly increasing float array, or raise a `ValueError`."""
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(
-            f"{name}: values of shape {values.shape} are no axis; pass at least one value in one dimension"
-        )
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: axis values must be finite; found {values[~np.isfinite(values)][0]}")
-    if (np.diff(values) <= 0).any():
-        i = int(np.argmax(np.diff(values) <= 0))
-        raise ValueError(f"{name}: axis must increase strictly; {values[i]} is followed by {values[i + 1]}")
-    return values
 
 
 @njit

@@ -8,8 +8,9 @@ import xarray as xr
 from numba import njit, prange
 from scipy import stats
 
+from ._checks import increasing, not_negative
 from ._lanes import push_frame, put, take
-from .dynamics import ESCAPE, LANES, Escaped, as_columns, check_axis, check_counts, mark_escaped
+from .dynamics import ESCAPE, LANES, Escaped, as_columns, mark_escaped
 from .maps import Map
 
 # Batch means need enough windows for a stable variance and windows long enough to be nearly
@@ -142,7 +143,7 @@ def lyapunov_spectrum(
     >>> spectrum.exponents.round(3)
     array([-0.112, -0.857])
     """
-    check_counts(n=n, transient=transient)
+    not_negative(n=n, transient=transient)
     m = map.d if n_exponents is None else n_exponents
     if not 1 <= m <= map.d:
         raise ValueError(f"n_exponents={n_exponents} must be between 1 and {map.d}, the map's dimension")
@@ -160,14 +161,11 @@ def lyapunov_spectrum(
     state = np.ascontiguousarray(u[:, None])
     frame = np.ascontiguousarray(frame[:, :, None])
     parameters = np.array(list(map.parameters.values()))[:, None]
-    steps_before = n_averaged = len(windows) * length
-
     wanted = max(n // length, 1)
     chunk = wanted if target_stderr is None else max(wanted // 8, 2)
     for first in range(0, wanted, chunk):
-        count = min(chunk, wanted - first)
-        sums = np.zeros((count, m, 1))
         lead = transient if first == 0 and resume is None else 0
+        sums = np.zeros((min(chunk, wanted - first), m, 1))
         stop = np.full(1, -1)
         _accumulate(
             map.step,
@@ -184,28 +182,34 @@ def lyapunov_spectrum(
             stop,
             sums,
         )
-        whole = count if stop[0] < 0 else max((stop[0] - lead) // length, 0)
+        before = len(windows) * length
+        whole = len(sums) if stop[0] < 0 else max(stop[0] - lead, 0) // length
         windows = np.concatenate([windows, sums[:whole, :, 0] / length])
-        found = _spectrum(windows, length, state[:, 0], frame[:, :, 0]) if len(windows) > 1 else None
         if stop[0] >= 0:
-            step = stop[0] - lead + n_averaged if stop[0] >= lead else stop[0]
-            when = f"step {step} of the average" if stop[0] >= lead else f"step {step} of the transient"
-            raise Escaped(f"{map.name}: orbit left every bounded set at {when}", step=int(step), found=found)
-        n_averaged = len(windows) * length
-        if target_stderr is not None and (found.stderr <= target_stderr).all():
+            averaging = stop[0] >= lead
+            step, phase = (stop[0] - lead + before, "average") if averaging else (stop[0], "transient")
+            raise Escaped(
+                f"{map.name}: orbit left every bounded set at step {step} of the {phase}",
+                step=int(step),
+                found=_spectrum(windows, length, state, frame) if len(windows) > 1 else None,
+            )
+        if target_stderr is not None and (_stderr(windows) <= target_stderr).all():
             break
-    assert n_averaged > steps_before
-    return found
+    return _spectrum(windows, length, state, frame)
+
+
+def _stderr(windows: np.ndarray) -> np.ndarray:
+    return windows.std(axis=0, ddof=1) / np.sqrt(len(windows))
 
 
 def _spectrum(windows, length, state, frame) -> LyapunovSpectrum:
     return LyapunovSpectrum(
         exponents=windows.mean(axis=0),
-        stderr=windows.std(axis=0, ddof=1) / np.sqrt(len(windows)),
+        stderr=_stderr(windows),
         windows=windows,
         window_length=length,
-        state=state.copy(),
-        frame=frame.copy(),
+        state=state[:, 0].copy(),
+        frame=frame[:, :, 0].copy(),
     )
 
 
@@ -263,7 +267,7 @@ def lyapunov_map(
     array([-0.  , -0.11,  0.88])
     """
     map, states, parameters, coords = lay_out(map, axes, u0)
-    check_counts(n=n, transient=transient)
+    not_negative(n=n, transient=transient)
     m = map.d if n_exponents is None else n_exponents
     if n < 2 * WINDOWS:
         raise ValueError(f"n={n} is too short for a standard error; use at least {2 * WINDOWS}")
@@ -290,7 +294,7 @@ def lyapunov_map(
         sums,
     )
     means = sums / length
-    value, error = means.mean(axis=0), means.std(axis=0, ddof=1) / np.sqrt(WINDOWS)
+    value, error = means.mean(axis=0), _stderr(means)
     value[:, stop >= 0] = error[:, stop >= 0] = np.nan
     shape = tuple(len(c) for c in coords.values())
     dims = (*coords, "index")
@@ -305,14 +309,16 @@ def lyapunov_map(
     )
 
 
-def lay_out(map: Map | Callable[..., Map], axes: Mapping[str, np.ndarray], u0=None):
+def lay_out(
+    map: Map | Callable[..., Map], axes: Mapping[str, np.ndarray], u0=None
+) -> tuple[Map, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Spread a map over a grid of its parameters and variables.
 
     Returns the map, states (d, pixels) and parameters (k, pixels) in C order of the axes, and the
     checked coordinates.
     """
     map = map if isinstance(map, Map) else map()
-    coords = {name: check_axis(name, axes[name]) for name in axes}
+    coords = {name: increasing(name, axes[name]) for name in axes}
     known = [*map.parameters, *map.variables]
     for name in coords:
         if name not in known:

@@ -4,7 +4,6 @@ The product map is gradient descent on a two-factor linear transformer, reduced 
 (theory/01); `gradient_descent` makes a map of any loss that sympy can differentiate.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ._finite import finite
 from ._lanes import put, take
 
 # Where a user's Jacobian is compared with differences of the step: a point of no special meaning, and
@@ -74,10 +74,7 @@ class Map:
 
     def __post_init__(self) -> None:
         variables = tuple(self.variables)
-        parameters = {name: float(value) for name, value in self.parameters.items()}
-        for name, value in parameters.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{self.name}: parameter {name}={value} must be finite")
+        parameters = {name: float(finite(name, value)) for name, value in self.parameters.items()}
         settle = object.__setattr__
         settle(self, "variables", variables)
         settle(self, "parameters", MappingProxyType(parameters))
@@ -165,13 +162,11 @@ class Map:
 
     def check_states(self, u) -> np.ndarray:
         """Return `u` as a finite float array of shape (..., d), or raise a `ValueError` saying what is wrong."""
-        u = np.asarray(u, dtype=float)
+        u = finite("u", u)
         if u.ndim == 0 or u.shape[-1] != self.d:
             raise ValueError(
                 f"u has shape {u.shape}; {self.name} needs (..., {self.d}) for {', '.join(self.variables)}"
             )
-        if not np.isfinite(u).all():
-            raise ValueError(f"u must be finite; found {u[~np.isfinite(u)][0]}")
         return u
 
     @property

@@ -1,0 +1,1 @@
+from .linear_transformer import LinearTransformer as LinearTransformer

@@ -1,0 +1,275 @@
+"""One layer of linear self-attention, trained by autograd on one prompt: a whole tile of pixels at once."""
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from .._rng import stream
+from ..prompt import Prompt
+
+# Pixels trained together. Fixed, with the last ensemble padded, so that a pixel's arithmetic never
+# depends on how many others a tile holds.
+ENSEMBLE = 1024
+
+# A loss above this multiple of the loss of a zero output ends a run as diverged. Inside the invariant
+# ellipse it stays below 4/mu²; outside, each step multiplies the number of its digits by about three.
+DIVERGED = 1e100
+
+# A loss below this multiple is at the rounding of double precision; the run is complete.
+FINISHED = 1e-30
+
+# Verdict of convergence: the last loss, as a multiple of the loss of a zero output.
+CONVERGED = 1e-8
+
+# Losses kept at the end of a run to read a period from, and the relative match that counts as a return.
+TAIL, PERIOD_TOL = 64, 1e-6
+
+_ROUNDING = 1e-9  # a rise of the loss by less than this, relative to the first, is not one
+
+MODES = ("blocks", "pair", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTransformer:
+    """Trainer of f(E) = E + W_PV E (Eᵀ W_KQ E) / n on the mean squared error of the query's label.
+
+    Full-batch gradient descent by autograd, in double precision, on full weight matrices of shape
+    (dim + 1, dim + 1). At the start only the key-query block U of W_KQ and the corner v of W_PV are not
+    zero: U = init_scale √(1 + imbalance) · R and v = init_scale √(1 - imbalance), with R a random
+    matrix of Frobenius norm 1 whose draw depends on `seed`. So ‖U‖² + v² = 2 init_scale² and
+    ‖U‖² - v² = 2 init_scale² imbalance.
+
+    Parameters
+    ----------
+    prompt : Prompt
+    mode : {"blocks", "pair", "all"}
+        What is trained. "blocks": U and v, all else held at zero. "pair": every weight, on the prompt
+        and its sign-flipped twin. "all": every weight, on the one prompt.
+    lr : float
+        Learning rate; like `init_scale`, `imbalance` and `seed` used where it is not an axis.
+    init_scale : float
+    imbalance : float
+        Between -1 and 1.
+    n_steps : int
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown, a number is not finite, or the imbalance is outside [-1, 1].
+
+    References
+    ----------
+    arXiv:2605.21292; the first two modes reduce exactly to the product map, the third does not: theory/01.
+
+    Examples
+    --------
+    >>> from trainability import random_prompt
+    >>> trainer = LinearTransformer(random_prompt(6, 2, seed=0), n_steps=300)
+    >>> runs = trainer({"lr": np.array([0.1, 50.0])})
+    >>> trainer.status(runs)
+    array([1, 2], dtype=int8)
+    """
+
+    prompt: Prompt
+    mode: str = "blocks"
+    lr: float = 0.1
+    init_scale: float = 0.5
+    imbalance: float = 0.0
+    n_steps: int = 1000
+    seed: int = 0
+
+    hyperparameters: ClassVar[tuple[str, ...]] = ("lr", "init_scale", "imbalance", "seed")
+    dtype: ClassVar[str] = "float64"
+    observables: ClassVar[dict[str, tuple[str, str]]] = {
+        "first_loss": ("float64", "loss before the first step"),
+        "final_loss": ("float64", "loss after the last step, inf if diverged"),
+        "min_loss": ("float64", "least loss of the run"),
+        "max_loss": ("float64", "greatest loss of the run, inf if diverged"),
+        "zero_loss": ("float64", "loss of an output of zero, the scale of the verdicts"),
+        "diverged_step": ("int32", "first step with a loss beyond the bound, -1 if none"),
+        "rises": ("int32", "steps at which the loss rose"),
+        "loss_period": ("int32", "period of the last losses, 0 if none was found"),
+    }
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode={self.mode!r} is unknown; use {', '.join(MODES)}")
+        if self.n_steps < 1:
+            raise ValueError(f"n_steps={self.n_steps} must be at least 1")
+        if not isinstance(self.prompt, Prompt):
+            raise ValueError(
+                f"prompt={self.prompt!r} is not a Prompt; make one with Prompt(x, y, x_query, y_query)"
+            )
+        self._check({name: np.array(getattr(self, name), dtype=float) for name in self.hyperparameters})
+
+    def settings(self) -> dict[str, Any]:
+        """Everything a pixel depends on besides its hyperparameters, as JSON values."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "prompt"}
+        prompt = {
+            f.name: np.asarray(getattr(self.prompt, f.name)).tolist() for f in dataclasses.fields(self.prompt)
+        }
+        return {**own, "prompt": prompt, "ensemble": ENSEMBLE, "device": "cpu"}
+
+    def initial_weights(self, pixels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Starting blocks U, shape (n, dim, dim), and v, shape (n,), of n pixels."""
+        pixels = self._complete(pixels)
+        dim = self.prompt.dim
+        draws = {s: _unit_matrix(int(s), dim) for s in np.unique(pixels["seed"])}
+        R = np.stack([draws[s] for s in pixels["seed"]])  # (pixel, dim, dim)
+        scale, imbalance = pixels["init_scale"], pixels["imbalance"]
+        return (scale * np.sqrt(1 + imbalance))[:, None, None] * R, scale * np.sqrt(1 - imbalance)
+
+    def __call__(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Train n pixels: hyperparameters (n,) in, observables (n,) out."""
+        pixels = self._complete(pixels)
+        n = len(pixels["lr"])
+        parts = []
+        with _one_thread():
+            for i in range(0, n, ENSEMBLE):
+                chosen = np.minimum(np.arange(i, i + ENSEMBLE), n - 1)  # padded with the last pixel
+                found = self._train({name: values[chosen] for name, values in pixels.items()})
+                parts.append({name: values[: n - i] for name, values in found.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.observables}
+
+    def status(self, observables: Mapping[str, Any]) -> np.ndarray:
+        """Converged where the last loss is below 1e-8 of the loss of a zero output, diverged, or undecided."""
+        converged = np.asarray(observables["final_loss"]) < CONVERGED * np.asarray(observables["zero_loss"])
+        diverged = np.asarray(observables["diverged_step"]) >= 0
+        return np.where(diverged, 2, np.where(converged, 1, 3)).astype(np.int8)
+
+    def _complete(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Fill in the trainer's own values for hyperparameters that are not axes."""
+        n = len(next(iter(pixels.values())))
+        full = {
+            name: np.broadcast_to(pixels.get(name, getattr(self, name)), n) for name in self.hyperparameters
+        }
+        self._check(full)
+        return full
+
+    @staticmethod
+    def _check(values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} must be finite; found {value[~np.isfinite(value)].flat[0]}")
+        if (abs(values["imbalance"]) > 1).any():
+            raise ValueError(
+                f"imbalance={values['imbalance'].flat[abs(values['imbalance']).argmax()]} is outside [-1, 1]"
+            )
+
+    def _train(self, pixels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Train one ensemble of fixed size."""
+        dim = self.prompt.dim
+        U, v = (torch.from_numpy(w) for w in self.initial_weights(pixels))
+        W_KQ = torch.zeros(len(v), dim + 1, dim + 1, dtype=torch.float64)
+        W_PV = torch.zeros_like(W_KQ)
+        W_KQ[:, :dim, :dim], W_PV[:, dim, dim] = U, v
+        free = torch.full((2, dim + 1, dim + 1), float(self.mode != "blocks"), dtype=torch.float64)
+        free[0, :dim, :dim] = free[1, dim, dim] = 1.0  # gradients elsewhere are dropped in mode "blocks"
+        weights = [W_KQ.requires_grad_(), W_PV.requires_grad_()]
+        prompts = [self.prompt, self.prompt.flipped()] if self.mode == "pair" else [self.prompt]
+        E = torch.from_numpy(np.stack([p.matrix for p in prompts]))  # (prompt, dim + 1, token)
+        target = torch.tensor([p.y_query for p in prompts], dtype=torch.float64)
+        lr = torch.from_numpy(np.ascontiguousarray(pixels["lr"]))[:, None, None]
+        watch = _Watch(len(v), zero_loss=float(target.square().mean() / 2))
+
+        for _ in range(self.n_steps):
+            loss = _loss(*weights, E, target)  # (pixel,)
+            if not watch.see(loss.detach()):
+                break
+            gradients = torch.autograd.grad(loss.sum(), weights)
+            with torch.no_grad():
+                running = watch.running[:, None, None]
+                for weight, gradient, mask in zip(weights, gradients, free, strict=True):
+                    weight.copy_(torch.where(running, weight - lr * gradient * mask, weight))
+        with torch.no_grad():
+            watch.see(_loss(*weights, E, target))
+        return watch.observables()
+
+
+def _loss(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over prompts of half the squared error of the query's label, shape (pixel,).
+
+    Only the query's column of the attention output is formed; the others do not enter the loss.
+    """
+    query = E[:, :, -1]  # (prompt, d)
+    keyed = torch.einsum("mij,pj->mpi", W_KQ, query)  # (pixel, prompt, d)
+    scores = torch.einsum("pit,mpi->mpt", E, keyed) / (E.shape[-1] - 1)  # (pixel, prompt, token)
+    mixed = torch.einsum("pit,mpt->mpi", E, scores)
+    output = query + torch.einsum("mij,mpj->mpi", W_PV, mixed)
+    return (output[:, :, -1] - target).square().mean(dim=1) / 2
+
+
+class _Watch:
+    """Follows the losses of an ensemble; says which members still run."""
+
+    def __init__(self, size: int, *, zero_loss: float):
+        self.zero_loss = zero_loss
+        self.running = torch.ones(size, dtype=torch.bool)
+        self.step = 0
+        self.first = self.last = self.least = self.most = torch.zeros(0)
+        self.diverged_step = torch.full((size,), -1, dtype=torch.int32)
+        self.rises = torch.zeros(size, dtype=torch.int32)
+        self.tail = torch.full((TAIL, size), torch.nan, dtype=torch.float64)
+
+    def see(self, loss: torch.Tensor) -> bool:
+        """Take in the losses of one step; False when every member is done."""
+        if self.step == 0:
+            self.first = self.last = self.least = self.most = loss.clone()
+        self.rises += self.running & (loss > self.last + _ROUNDING * self.first)
+        self.last = torch.where(self.running, loss, self.last)
+        self.least = torch.minimum(self.least, torch.nan_to_num(self.last, nan=torch.inf))
+        self.most = torch.maximum(self.most, torch.nan_to_num(self.last, nan=torch.inf))
+        self.tail[self.step % TAIL] = self.last
+        lost = self.running & ~(loss <= DIVERGED * self.zero_loss)  # also where the loss is not a number
+        self.diverged_step[lost] = self.step
+        self.running &= ~lost & (loss > FINISHED * self.zero_loss)
+        self.step += 1
+        return bool(self.running.any())
+
+    def observables(self) -> dict[str, np.ndarray]:
+        diverged = self.diverged_step >= 0
+        infinite = torch.tensor(torch.inf, dtype=torch.float64)
+        found = {
+            "first_loss": self.first,
+            "final_loss": torch.where(diverged, infinite, self.last),
+            "min_loss": self.least,
+            "max_loss": torch.where(diverged, infinite, self.most),
+            "zero_loss": torch.full_like(self.first, self.zero_loss),
+            "diverged_step": self.diverged_step,
+            "rises": self.rises,
+            "loss_period": torch.where(diverged, 0, self._period()).to(torch.int32),
+        }
+        return {name: values.numpy() for name, values in found.items()}
+
+    def _period(self) -> torch.Tensor:
+        """Smallest shift under which the last losses repeat, twice over; 0 if none does."""
+        order = (torch.arange(TAIL) + self.step) % TAIL
+        tail = self.tail[order]  # oldest first
+        size = tail.abs().amax(dim=0) + FINISHED * self.zero_loss
+        period = torch.zeros(tail.shape[1], dtype=torch.int64)
+        for k in range(TAIL // 2, 0, -1):
+            same = (tail[k:] - tail[:-k]).abs().amax(dim=0) <= PERIOD_TOL * size
+            period = torch.where(same, k, period)
+        return period
+
+
+def _unit_matrix(seed: int, dim: int) -> np.ndarray:
+    R = stream(seed, "weights").standard_normal((dim, dim))
+    return R / np.linalg.norm(R)
+
+
+@contextmanager
+def _one_thread():
+    """Run torch on one thread: the arrays are small, and a pixel's bits must not depend on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
