@@ -1,5 +1,523 @@
-"""Token geometry of randomly initialised transformers: how angles and gradients travel through the blocks."""
+"""Token geometry of randomly initialised transformers: how angles and gradients travel through the blocks.
 
-from .initialization import Exponents, Initialization
+Tokens of equal norm and equal overlap stay so, on average over the weights: n·d numbers per layer reduce to two,
+q = |x|²/d and ε = 1 - cos(angle), and the gradients' n × n dot products to Q = |g|²/d and P = g·g'/d. This module
+iterates them, finds where they rest and reads off the two exponents. The general n × n recursion lives in `gram`.
 
-__all__ = ["Exponents", "Initialization"]
+Cowsik, Nebabu, Qi & Ganguli, arXiv:2403.02579, Phys. Rev. E 112, 055301; derivations in theory/20 to theory/24.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ._gaussian import mlp_kernel
+from .initialization import Exponents, Initialization, check_name
+from .softmax import overlap_table
+
+__all__ = [
+    "Exponents",
+    "FixedPoint",
+    "Initialization",
+    "collapsed_exponents",
+    "fixed_points",
+    "predict_exponents",
+    "propagate",
+]
+
+_CLOSED = ("erf", "relu", "leaky_relu", "gelu", "identity", "geglu")  # kernels that need no table
+_KERNEL_NODES, _KERNEL_NODES_MOST, _KERNEL_TOLERANCE = 48, 384, 1e-10
+# Where fixed points are looked for: √ε, dense towards collapse. Roots closer than two neighbours (1%) are one.
+_SCAN = np.concatenate([np.geomspace(1e-6, 0.02, 200), np.linspace(0.02, 1.0, 401)[1:]])
+_ROUNDING = 1e-12
+_STEP = 1e-5  # relative step of the central differences that give a fixed point's multipliers
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Squared gains of the two sub-blocks; numbers, or arrays over a grid of initializations.
+
+    A sub-block maps norms by q' = skip·q̄ + branch·F, with q̄ = q, or 1 where the skip carries the normalised stream.
+    """
+
+    skip_attn: Any
+    branch_attn: Any  # alpha_attn² sigma_value²
+    skip_mlp: Any
+    branch_mlp: Any  # alpha_mlp²
+    survival: Any  # share of a token difference's norm² that uniform attention passes: 1/4 causal, 0 full
+    normed: bool
+    norm: Any  # K(0) of the MLP
+    slope: Any  # χ(0)
+
+
+def gains(init: Initialization, **values: Any) -> Gains:
+    """Gains of an initialization, some of whose values are replaced by arrays of one broadcast shape."""
+    get = {name: values.get(name, getattr(init, name)) for name in _GAIN_FIELDS}
+    attn, mlp = np.square(get["alpha_attn"]), np.square(get["alpha_mlp"])
+    one = init.residual == "one"
+    norm, _, slope = mlp_kernel(
+        init.activation,
+        0.0,
+        sigma_mlp=get["sigma_mlp"],
+        sigma_bias=get["sigma_bias"],
+        sigma_out=get["sigma_out"],
+    )
+    return Gains(
+        skip_attn=np.ones_like(attn) if one else 1 - attn,
+        branch_attn=attn * np.square(get["sigma_value"]),
+        skip_mlp=np.ones_like(mlp) if one else 1 - mlp,
+        branch_mlp=mlp,
+        survival=0.25 if init.causal else 0.0,
+        normed=init.normed_skip,
+        norm=norm,
+        slope=slope,
+    )
+
+
+_GAIN_FIELDS = (
+    "alpha_attn",
+    "alpha_mlp",
+    "sigma_value",
+    "sigma_mlp",
+    "sigma_bias",
+    "sigma_out",
+)
+
+
+def collapsed_norm(g: Gains):
+    """Norm q at which a collapsed stream rests; infinite where the skips do not shrink it.  theory/22 (eq:norm)."""
+    if g.normed:
+        return g.skip_mlp + g.branch_mlp * g.norm
+    gain = g.skip_mlp * g.branch_attn + g.branch_mlp * g.norm
+    loss = 1 - g.skip_attn * g.skip_mlp
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(gain + loss == 0, 1.0, gain / loss)  # without branches every norm rests
+
+
+def collapsed_exponents(g: Gains, q):
+    """Angle and gradient exponent of one block on nearly equal tokens of norm q; arrays welcome.
+
+    Exact limits of the recursions as ε → 0. They do not depend on sigma_attn or n_tokens: attention between equal
+    tokens is uniform.  theory/22 (eq:angle), theory/23 (eq:gradient).
+
+    Returns
+    -------
+    angle, gradient, next_norm : ndarray
+        Exponents in nats per block; angle is -inf where one block removes all differences.
+    """
+    stream = 1.0 if g.normed else q
+    middle = g.skip_attn * stream + g.branch_attn
+    stream_mlp = 1.0 if g.normed else middle
+    with np.errstate(divide="ignore"):
+        attn = np.log((g.skip_attn * stream + g.branch_attn * g.survival) / middle)
+        slope = g.skip_mlp * stream_mlp + g.branch_mlp * g.slope
+        after = g.skip_mlp * stream_mlp + g.branch_mlp * g.norm
+        angle = attn + np.log(slope / after)
+        gradient = np.log(middle / q) + np.log(slope / middle)
+    return angle, gradient, after
+
+
+def attention_step(g: Gains, table, q, epsilon):
+    """Norm and ε after the attention sub-block.  theory/20 (eq:attention)."""
+    s1, _, _, _, difference = table(epsilon)
+    stream = 1.0 if g.normed else q
+    q1 = g.skip_attn * stream + g.branch_attn * (1 - epsilon + epsilon * s1)
+    return q1, (g.skip_attn * stream * epsilon + g.branch_attn * epsilon * difference) / q1
+
+
+def mlp_step(g: Gains, kernel, q1, epsilon1):
+    """Norm and ε after the MLP sub-block.  theory/20 (eq:mlp)."""
+    deficit, _ = kernel(epsilon1)
+    stream = 1.0 if g.normed else q1
+    q2 = g.skip_mlp * stream + g.branch_mlp * g.norm
+    return q2, (g.skip_mlp * stream * epsilon1 + g.branch_mlp * deficit) / q2
+
+
+def attention_transfer(g: Gains, table, q, epsilon, n):
+    """2 × 2 matrix that takes (Q, P) through the attention sub-block, backwards.  theory/23 (eq:attention-back)."""
+    s1, slope1, s, slope, _ = table(epsilon)
+    rho = 1 - epsilon
+    branch = np.array(
+        [
+            [s1 + (1 + epsilon) * slope1, (n - 1) * (s + rho * slope)],
+            [(1 - s1 - slope1) / (n - 1), 1 - s + (epsilon - rho) * slope],
+        ]
+    )
+    skip = g.skip_attn / q if g.normed else g.skip_attn
+    return skip * np.eye(2) + g.branch_attn / q * branch
+
+
+def mlp_transfer(g: Gains, kernel, q1, epsilon1):
+    """2 × 2 matrix that takes (Q, P) through the MLP sub-block, backwards.  theory/23 (eq:mlp-back)."""
+    _, slope = kernel(epsilon1)
+    skip = g.skip_mlp / q1 if g.normed else g.skip_mlp
+    return np.diag([skip + g.branch_mlp * g.slope / q1, skip + g.branch_mlp * slope / q1])
+
+
+@dataclass(frozen=True)
+class KernelTable:
+    """Deficit and slope of an MLP's kernel for ε in [0, 2], closed or as Chebyshev series in the angle.
+
+    The series hold deficit/ε, so that the deficit keeps its relative accuracy (about 1e-10) as ε → 0.
+    """
+
+    activation: str
+    sigma_mlp: float
+    sigma_bias: float
+    sigma_out: float
+
+    def exact(self, epsilon):
+        """Norm, deficit and slope without the table."""
+        return mlp_kernel(
+            self.activation,
+            epsilon,
+            sigma_mlp=self.sigma_mlp,
+            sigma_bias=self.sigma_bias,
+            sigma_out=self.sigma_out,
+        )
+
+    @cached_property
+    def coefficients(self):
+        """Chebyshev coefficients (nodes, 2); nodes are doubled until the last ones no longer matter."""
+        chebyshev = np.polynomial.chebyshev
+        nodes = _KERNEL_NODES
+        while True:
+            x = chebyshev.chebpts1(nodes)
+            epsilon = 2 * np.sin(np.pi / 4 * (x + 1)) ** 2
+            _, deficit, slope = self.exact(epsilon)
+            c = chebyshev.chebvander(x, nodes - 1).T @ np.column_stack([deficit / epsilon, slope]) * 2 / nodes
+            c[0] /= 2
+            if np.abs(c[-4:]).max() <= _KERNEL_TOLERANCE * np.abs(c).max():
+                return c
+            if nodes >= _KERNEL_NODES_MOST:
+                raise ArithmeticError(
+                    f"the kernel of {self.activation} at sigma_mlp={self.sigma_mlp} is too steep near equal tokens"
+                )
+            nodes *= 2
+
+    def __call__(self, epsilon):
+        if self.activation in _CLOSED:
+            return self.exact(epsilon)[1:]
+        angle = 2 * np.arcsin(np.sqrt(np.clip(epsilon, 0, 2) / 2))
+        ratio, slope = np.polynomial.chebyshev.chebval(2 / np.pi * angle - 1, self.coefficients)
+        return epsilon * ratio, slope
+
+
+@lru_cache(maxsize=256)
+def kernel_table(activation: str, sigma_mlp: float, sigma_bias: float, sigma_out: float) -> KernelTable:
+    """The `KernelTable` of one MLP, kept for the next caller."""
+    return KernelTable(activation, sigma_mlp, sigma_bias, sigma_out)
+
+
+def _tables(init: Initialization):
+    kernel = kernel_table(init.activation, init.sigma_mlp, init.sigma_bias, init.sigma_out)
+    return overlap_table(float(init.sigma_attn), int(init.n_tokens)), kernel
+
+
+def propagate(init: Initialization, depth: int, *, q: float = 1.0, rho: float = 0.0):
+    """Token and gradient geometry, block by block, in the limit of infinite width.
+
+    Starts from n tokens of norm² q·d and pairwise cosine rho; at the output each token's gradient is an independent
+    random vector (Q = 1, P = 0).
+
+    Parameters
+    ----------
+    init : Initialization
+        With full attention; for a causal mask or unequal tokens use `propagate_gram`.
+    depth : int
+        Blocks.
+    q : float, optional
+        Norm² per dimension of the tokens that enter.
+    rho : float, optional
+        Cosine between them, in [0, 1).
+
+    Returns
+    -------
+    xarray.Dataset
+        Along `layer` = 0 … depth (the stream before block layer + 1): q, p, rho = p/q, epsilon = 1 - rho,
+        gradient_q (Q), gradient_p (P). Along `block` = 1 … depth (between its two sub-blocks): q_mid, p_mid,
+        epsilon_mid.
+
+    Raises
+    ------
+    ValueError
+        If the initialization is causal, depth < 1, q ≤ 0 or rho is outside [0, 1).
+
+    Notes
+    -----
+    Exact in expectation for one block. Over blocks two closures enter: all tokens share one norm (error of
+    relative size cv², theory/24), and gradients are independent of the block's weights.
+
+    Examples
+    --------
+    >>> init = Initialization(n_tokens=16, alpha_attn=0.3, alpha_mlp=0.6, sigma_attn=1.0, sigma_mlp=4.0)
+    >>> layers = propagate(init, depth=60, rho=0.9)
+    >>> float(layers.rho[-1].round(2))
+    0.33
+    """
+    import xarray as xr
+
+    if init.causal:
+        raise ValueError(
+            "propagate needs full attention (causal=False); use propagate_gram for a causal mask"
+        )
+    check_start(depth, q, rho)
+    g, (table, kernel) = gains(init), _tables(init)
+    stream, middle = [(q, 1.0 - rho)], []
+    for _ in range(depth):
+        middle.append(attention_step(g, table, *stream[-1]))
+        stream.append(mlp_step(g, kernel, *middle[-1]))
+    gradients = [np.array([1.0, 0.0])]
+    for before, between in zip(reversed(stream[:-1]), reversed(middle), strict=True):
+        through_mlp = mlp_transfer(g, kernel, *between) @ gradients[-1]
+        gradients.append(attention_transfer(g, table, *before, init.n_tokens) @ through_mlp)
+    (qs, epsilon), (q_mid, epsilon_mid) = np.array(stream, float).T, np.array(middle, float).T
+    gradient_q, gradient_p = np.array(gradients[::-1]).T
+    along = {
+        "q": qs,
+        "p": qs * (1 - epsilon),
+        "rho": 1 - epsilon,
+        "epsilon": epsilon,
+        "gradient_q": gradient_q,
+        "gradient_p": gradient_p,
+    }
+    between_blocks = {"q_mid": q_mid, "p_mid": q_mid * (1 - epsilon_mid), "epsilon_mid": epsilon_mid}
+    return xr.Dataset(
+        {name: ("layer", values) for name, values in along.items()}
+        | {name: ("block", values) for name, values in between_blocks.items()},
+        coords={"layer": np.arange(depth + 1), "block": np.arange(1, depth + 1)},
+        attrs={"initialization": repr(init)},
+    )
+
+
+def check_start(depth, q, rho) -> None:
+    """Raise a `ValueError` unless a run of `depth` blocks can start from norm q and cosine rho."""
+    if depth < 1 or depth != int(depth):
+        raise ValueError(f"depth={depth} must be a whole number of blocks, at least 1")
+    if not (math.isfinite(q) and q > 0):
+        raise ValueError(f"q={q} must be finite and positive: layer normalisation needs a direction")
+    if not 0 <= rho < 1:
+        raise ValueError(f"rho={rho} must lie in [0, 1): equal tokens (rho = 1) have no angle to follow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPoint:
+    """A state that a block maps to itself.
+
+    Parameters
+    ----------
+    q, epsilon : float
+        Norm² per dimension, and 1 - cosine between tokens; epsilon = 0 is collapse.
+    angle : float
+        Growth per block, in nats, of a small deviation of the angle from it (of ε itself at collapse).
+    gradient : float
+        Growth per block of the leading gradient mode.
+    """
+
+    q: float
+    epsilon: float
+    angle: float
+    gradient: float
+
+    @property
+    def rho(self) -> float:
+        """Cosine between tokens."""
+        return 1 - self.epsilon
+
+    @property
+    def stable(self) -> bool:
+        """Whether small deviations of the angle shrink."""
+        return self.angle < 0
+
+
+def fixed_points(init: Initialization) -> list[FixedPoint]:
+    """All states in which the token geometry rests, from collapse (epsilon = 0) upwards.
+
+    At fixed ε the norm obeys a linear equation, so that all fixed points are roots of one function of ε, which is
+    scanned over √ε in (1e-6, 1) and bracketed. Two roots within 1 % of each other in √ε can be missed.
+
+    Raises
+    ------
+    ValueError
+        If the stream has no resting norm (residual="one" with norm="pre"), dies out, or attention is causal.
+
+    Examples
+    --------
+    >>> init = Initialization(n_tokens=64, alpha_attn=0.3, alpha_mlp=0.6, sigma_attn=1.0, sigma_mlp=4.0)
+    >>> [round(point.rho, 4) for point in fixed_points(init)]
+    [1.0, 0.2319]
+    """
+    g = gains(init)
+    q = _resting_norm(init, g)
+    if init.causal:
+        raise ValueError(
+            "fixed points need full attention (causal=False): under a causal mask tokens rest at unequal angles; "
+            "use propagate_gram"
+        )
+    angle, gradient, _ = collapsed_exponents(g, q)
+    points = [FixedPoint(q=q, epsilon=0.0, angle=float(angle), gradient=float(gradient))]
+    if not (init.alpha_attn or init.alpha_mlp):
+        return points  # nothing moves: every state rests
+    table, kernel = _tables(init)
+
+    def growth(t):
+        epsilon = t * t
+        q0 = slaved_norm(g, table, epsilon)
+        after = mlp_step(g, kernel, *attention_step(g, table, q0, epsilon))[1]
+        with np.errstate(divide="ignore"):
+            return np.log(after / epsilon)
+
+    values = growth(_SCAN)
+    for i in np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0):
+        epsilon = brentq(growth, _SCAN[i], _SCAN[i + 1], xtol=1e-14, rtol=1e-14) ** 2
+        points.append(_rest_at(init, g, table, kernel, epsilon))
+    if abs(values[-1]) < _ROUNDING:  # an odd activation without attention leaves orthogonal tokens orthogonal
+        points.append(_rest_at(init, g, table, kernel, 1.0))
+    return points
+
+
+def slaved_norm(g: Gains, table, epsilon):
+    """Norm at which the stream would rest if ε stayed as it is.  theory/22 (eq:slaved)."""
+    if g.normed:
+        return g.skip_mlp + g.branch_mlp * g.norm
+    attention = g.branch_attn * (1 - epsilon + epsilon * table(epsilon)[0])
+    return (g.skip_mlp * attention + g.branch_mlp * g.norm) / (1 - g.skip_attn * g.skip_mlp)
+
+
+def _rest_at(init, g, table, kernel, epsilon) -> FixedPoint:
+    """The fixed point at ε with its two exponents."""
+    q = float(slaved_norm(g, table, epsilon))
+
+    def step(q, epsilon):
+        return np.array(mlp_step(g, kernel, *attention_step(g, table, q, epsilon)), float)
+
+    h_q, h = _STEP * q, _STEP * epsilon
+    jacobian = np.column_stack(
+        [
+            (step(q + h_q, epsilon) - step(q - h_q, epsilon)) / (2 * h_q),
+            (step(q, epsilon + h) - step(q, epsilon - h)) / (2 * h),
+        ]
+    )
+    multiplier = np.abs(np.linalg.eigvals(jacobian)).max()
+    middle = attention_step(g, table, q, epsilon)
+    transfer = attention_transfer(g, table, q, epsilon, init.n_tokens) @ mlp_transfer(g, kernel, *middle)
+    gradient = np.log(np.abs(np.linalg.eigvals(transfer)).max())
+    return FixedPoint(q=q, epsilon=epsilon, angle=float(np.log(multiplier)), gradient=float(gradient))
+
+
+def _resting_norm(init: Initialization, g: Gains) -> float:
+    q = float(collapsed_norm(g))
+    if not math.isfinite(q):
+        raise ValueError(
+            f"with residual={init.residual!r} and norm={init.norm!r} the stream's norm grows with depth, and the "
+            "exponents with it decay like 1/depth: pass depth=... (and q=... of the embedded tokens) to average "
+            "them over a stack"
+        )
+    if q <= 0:
+        raise ValueError(
+            f"the stream dies out: both branches are silent (sigma_value={init.sigma_value}, "
+            f"sigma_mlp={init.sigma_mlp}, sigma_out={init.sigma_out}) while the skips shrink it"
+        )
+    return q
+
+
+def predict_exponents(
+    init: Initialization,
+    *,
+    at: str = "collapsed",
+    depth: int | None = None,
+    q: float | None = None,
+    rho: float = 0.0,
+) -> Exponents:
+    """Angle and gradient exponent of an initialization, in the limit of infinite width.
+
+    Parameters
+    ----------
+    init : Initialization
+    at : {"collapsed", "stable", "run"}, optional
+        "collapsed": at nearly equal tokens, in closed form; the sign of `angle` is the phase.
+        "stable": at the state that orthogonal tokens reach. There `angle` is the rate at which the angle relaxes,
+        and `gradient` that of the leading gradient mode.
+        "run": means over a run of `depth` blocks from norm q and cosine rho; `angle` is log(ε_L/ε_0)/L and
+        `gradient` is log(Q_0/Q_L)/L for independent random gradients at the output.
+    depth : int, optional
+        Needed for "run". With "collapsed", the exponents are means over that many blocks, which makes them
+        defined for a stream whose norm grows (residual="one" with norm="pre").
+    q : float, optional
+        Norm² per dimension of the tokens that enter; by default the resting norm, or 1 where there is none.
+    rho : float, optional
+        Cosine between the tokens that enter a "run".
+
+    Returns
+    -------
+    Exponents
+        In nats per block. An angle exponent of -inf means that one block removes every difference (alpha_attn = 1).
+
+    Raises
+    ------
+    ValueError
+        If the stream has no resting norm and no depth is given, if it dies out, if depth < 1, q ≤ 0 or rho is
+        outside [0, 1), or if at="stable" or "run" with a causal mask.
+
+    References
+    ----------
+    theory/22 (eq:angle), theory/23 (eq:gradient); arXiv:2403.02579.
+
+    Examples
+    --------
+    >>> init = Initialization(n_tokens=16, alpha_attn=0.3, alpha_mlp=0.6, sigma_attn=1.0, sigma_mlp=4.0)
+    >>> predict_exponents(init)
+    Exponents(angle=+0.33, gradient=+0.45): chaotic, exploding
+    >>> predict_exponents(init, at="stable")
+    Exponents(angle=-0.048, gradient=+0.47): chaotic, exploding
+    """
+    check_name("at", at, ("collapsed", "stable", "run"))
+    g = gains(init)
+    if at == "run":
+        if depth is None:
+            raise ValueError('at="run" averages over a run of blocks: pass depth=...')
+        start = _start_norm(g, q)
+        layers = propagate(init, depth, q=start, rho=rho)
+        epsilon, gradient = layers.epsilon.values, layers.gradient_q.values
+        if epsilon[-1] == 0:
+            return Exponents(-math.inf, float(np.log(gradient[0])) / depth)
+        return Exponents(float(np.log(epsilon[-1] / epsilon[0])) / depth, float(np.log(gradient[0])) / depth)
+    if at == "stable":
+        return _stable_exponents(init)
+    if depth is None:
+        angle, gradient, _ = collapsed_exponents(g, _resting_norm(init, g) if q is None else q)
+        return Exponents(float(angle), float(gradient))
+    check_start(depth, _start_norm(g, q), rho)
+    angle, gradient = stack_exponents(g, depth, _start_norm(g, q))
+    return Exponents(float(angle), float(gradient))
+
+
+def stack_exponents(g: Gains, depth: int, q):
+    """Means of the collapsed exponents over `depth` blocks from norm q; arrays welcome."""
+    total_angle, total_gradient = 0.0, 0.0
+    for _ in range(depth):
+        angle, gradient, q = collapsed_exponents(g, q)
+        total_angle, total_gradient = total_angle + angle, total_gradient + gradient
+    return total_angle / depth, total_gradient / depth
+
+
+def _start_norm(g: Gains, q: float | None) -> float:
+    if q is not None:
+        return q
+    resting = float(collapsed_norm(g))
+    return resting if math.isfinite(resting) and resting > 0 else 1.0
+
+
+def _stable_exponents(init: Initialization) -> Exponents:
+    """Exponents at the state that orthogonal tokens reach: the fixed point of largest ε, which is stable."""
+    points = fixed_points(init)
+    state = points[-1]
+    if not state.epsilon:
+        return Exponents(state.angle, state.gradient)
+    growth = "exploding" if state.gradient > 0 else "vanishing"
+    kind = "chaotic" if points[0].angle > 0 else "uncollapsed beside a stable collapse"
+    return Exponents(state.angle, state.gradient, phase=f"{kind}, {growth}")
