@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._blocks import Visit, as_tokens, find_blocks, left_as_found, run
 from ._families import read_initialization
-from .initialization import Exponents, Initialization
+from .geometry import Exponents, Initialization, predict_exponents
 
 __all__ = ["MeasuredExponents", "measure_exponents"]
 
@@ -94,8 +94,8 @@ def measure_exponents(
     Returns
     -------
     MeasuredExponents
-        Standard errors are over weight draws with `reinit`; without, they are over the sequences (over draws
-        if there is one), and tell how well the exponents of these very weights are known.
+        Standard errors are over weight draws with `reinit`; without, they are over random probes and sequences,
+        and tell how well the exponents of these very weights are known.
 
     Raises
     ------
@@ -143,24 +143,34 @@ def measure_exponents(
             stream_variance=float(np.mean([draw.q[:, 0] for draw in draws])),
         )
 
-    def mean(growths: list[np.ndarray]) -> tuple[float, float]:
+    def mean(growths: list[np.ndarray], *, probed: bool) -> tuple[float, float]:
+        """Mean over draws and sequences; independent of each other are weight draws, or else probes or sequences."""
         samples = np.mean(growths, axis=2)  # (draw, sequence)
-        over_sequences = reinit is None and samples.shape[1] > 1
-        return _mean_and_stderr(samples.mean(axis=0 if over_sequences else 1))
+        if reinit is not None:
+            samples = samples.mean(axis=1)
+        elif not probed:
+            samples = samples.mean(axis=0) if samples.shape[1] > 1 else samples[:, 0]
+        return _mean_and_stderr(samples.ravel())
 
-    angle, angle_stderr = mean([draw.angle_growth for draw in draws])
-    gradient, gradient_stderr = mean([draw.gradient_growth for draw in draws])
-    tokens_angle, tokens_angle_stderr = mean([np.diff(np.log(draw.epsilon), axis=1) for draw in draws])
-    tokens_gradient, tokens_gradient_stderr = mean([-np.diff(draw.log_gradient, axis=1) for draw in draws])
+    angle, angle_stderr = mean([draw.angle_growth for draw in draws], probed=True)
+    gradient, gradient_stderr = mean([draw.gradient_growth for draw in draws], probed=True)
+    tokens_angle = mean([np.diff(np.log(draw.epsilon), axis=1) for draw in draws], probed=False)
+    tokens_gradient = mean([-np.diff(draw.log_gradient, axis=1) for draw in draws], probed=False)
     return MeasuredExponents(
         angle,
         gradient,
         angle_stderr,
         gradient_stderr,
-        at_tokens=Exponents(tokens_angle, tokens_gradient, tokens_angle_stderr, tokens_gradient_stderr),
+        at_tokens=Exponents(tokens_angle[0], tokens_gradient[0], tokens_angle[1], tokens_gradient[1]),
         profile=_profile(draws),
         theory=theory,
+        predicted=None if isinstance(theory, str) else _predict(theory, depth=len(found)),
     )
+
+
+def _predict(init: Initialization, *, depth: int) -> Exponents:
+    """The collapsed exponents of a stack whose strengths are relative to the stream that enters it."""
+    return predict_exponents(init, depth=depth, q=1.0 if init.norm == "pre" else None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
