@@ -12,9 +12,10 @@ import numpy as np
 from ._finite import finite
 from .balanced import slice_jet
 
-_NEWTON_STEPS, _NEWTON_TOL = 60, 4e-16
-# Cycles whose points are closer than this at a singular solution have merged.
-_SAME = 1e-5
+# Rounding, magnified by derivatives up to 9^period, keeps the last steps from vanishing.
+_NEWTON_STEPS, _NEWTON_TOL, _SETTLED = 60, 4e-16, 1e-9
+# Points of a cycle half a period apart that are closer than this: a merged pair, split by rounding alone.
+_SAME = 1e-3
 # Samples of (0, 2) in √(2 - mu) among which superstable parameters are bracketed. They crowd towards
 # mu = 2 like 9^-p, which that variable spreads to 3^-p; 400 samples for each of the 3^p/2p roots.
 _SAMPLES_PER_ROOT = 400
@@ -174,18 +175,19 @@ def cycle_window(period: int, superstable: float) -> CycleWindow:
         return _newton(_cycle_system(period, sign, multiplier), np.array([turn + z / q, mu0 + C * unit]))
 
     try:
-        opens = solve(1.0, 0.25)
-    except (
-        ArithmeticError
-    ) as error:  # where two cycles merge with one of half the period the system is singular
+        x, opens = solve(1.0, 0.25)
+        doubled = period % 2 == 0 and abs(abs(slice_jet(x, 1 + opens, period // 2)[0]) - abs(x)) < _SAME
+    except ArithmeticError:  # the system is singular where two cycles merge with one of half the period
+        doubled = True
+    if doubled:
         raise ValueError(
             f"superstable={mu0}: its cycle of S-period {period} is born by doubling a shorter one; "
             "give a window that opens with a saddle-node"
-        ) from error
-    doubles = solve(-1.0, -0.75)
-    ends = _newton(_crisis_system(period, sign), np.array([turn + 2 / q, mu0 - 2 * unit]))
+        )
+    doubles = solve(-1.0, -0.75)[1]
+    ends = _newton(_crisis_system(period, sign), np.array([turn + 2 / q, mu0 - 2 * unit]))[1]
     return CycleWindow(
-        period, "asym" if sign > 0 else "sym", float(opens[1]), float(mu0), float(doubles[1]), float(ends[1])
+        period, "asym" if sign > 0 else "sym", float(opens), float(mu0), float(doubles), float(ends)
     )
 
 
@@ -231,6 +233,6 @@ def _newton(system, unknown):
         unknown = unknown - step
         if np.abs(step).max() <= _NEWTON_TOL * np.abs(unknown).max():
             break
-    if not np.abs(step).max() < 1e-12:
+    if not np.abs(step).max() < _SETTLED:
         raise ArithmeticError(f"Newton's method did not settle: last step {np.abs(step).max():.1e}")
     return unknown
