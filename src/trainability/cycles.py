@@ -379,16 +379,16 @@ def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], m
     flint = _balls.load_flint()
     balls = _balls.ball_map(map)
     p = [flint.arb(x) for x in map._p]
+    identity = flint.arb_mat(np.eye(map.d).tolist())
     margin = 0.05 * (box[:, 1] - box[:, 0])  # points on the box's edge are neither lost nor undecidable
     frame = [_balls.ball(lo - m, hi + m) for (lo, hi), m in zip(box, margin, strict=True)]
 
     def function(cell):
         """F = f^period - 1 on a cell, for the point of the cycle whose first coordinate is smallest."""
-        u, jacobian, clipped = list(cell), None, False
+        u, jacobian, clipped = list(cell), identity, False
         for _ in range(period):
             if not clipped:
-                rows = flint.arb_mat(balls.jacobian(u, p))
-                jacobian = rows if jacobian is None else rows * jacobian
+                jacobian = flint.arb_mat(balls.jacobian(u, p)) * jacobian
             u = balls.step(u, p)
             if not all(x.is_finite() for x in u):
                 return (None, None)
@@ -402,7 +402,7 @@ def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], m
             return None
         if clipped or not all(x.is_finite() for x in jacobian.entries()):
             return (None, None)
-        return values_at, jacobian - flint.arb_mat(np.eye(map.d).tolist())
+        return values_at, jacobian - identity
 
     def values_at(point):
         u = point

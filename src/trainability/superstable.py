@@ -11,7 +11,7 @@ from .maps import Map
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SuperstableParameters:
+class SuperstableCycles:
     """Parameters at which a critical point lies on a cycle, ascending: all of them, where `complete`.
 
     `parameter`, `critical` (the critical point), `period` and `error` (a rigorous bound of the error of the
@@ -28,12 +28,12 @@ class SuperstableParameters:
     def __repr__(self) -> str:
         counts = ", ".join(f"{(self.period == n).sum()} of period {n}" for n in np.unique(self.period))
         scope = "proved complete" if self.complete else f"{len(self.undecided)} cells undecided"
-        return f"SuperstableParameters({counts or 'none'}; {scope})"
+        return f"SuperstableCycles({counts or 'none'}; {scope})"
 
 
-def superstable_parameters(
+def superstable_cycles(
     map: Map, parameter: str, interval: Any, *, max_period: int, box: Any, max_cells: int = 100_000
-) -> SuperstableParameters:
+) -> SuperstableCycles:
     """Find all parameters at which a critical point of a one-dimensional family is periodic.
 
     Parameters
@@ -51,7 +51,7 @@ def superstable_parameters(
 
     Returns
     -------
-    SuperstableParameters
+    SuperstableCycles
 
     Raises
     ------
@@ -69,7 +69,7 @@ def superstable_parameters(
     Examples
     --------
     >>> from trainability.maps import cubic_map
-    >>> found = superstable_parameters(cubic_map(), "mu", (0.2, 1.3), max_period=2, box=(0.1, 2))
+    >>> found = superstable_cycles(cubic_map(), "mu", (0.2, 1.3), max_period=2, box=(0.1, 2))
     >>> bool(abs(found.parameter - [1 / 2, 3 / 2**0.5 - 1]).max() < 1e-14)
     True
     """
@@ -105,13 +105,13 @@ def superstable_parameters(
     for period in range(1, max_period + 1):
 
         def function(cell, period=period):
-            values, jacobian = iterate(*cell, period)
+            values, jacobian = iterate(cell[0], cell[1], period)
             if any(v.is_finite() and not v.contains(0) for v in values):
                 return None
             matrix = flint.arb_mat(jacobian)
             if not all(entry.is_finite() for entry in matrix.entries()):
                 return (None, None)
-            return lambda center: iterate(*center, period)[0], matrix
+            return lambda center: iterate(center[0], center[1], period)[0], matrix
 
         zeros = _balls.zeros_in_box(function, region, min_width=2.0**-30, max_cells=max_cells)
         undecided.append(zeros.undecided)
@@ -127,7 +127,7 @@ def superstable_parameters(
     rows.sort(key=lambda r: (r[0], r[1]))
     columns = [np.array([r[k] for r in rows]) for k in range(4)]
     left = np.concatenate(undecided)
-    return SuperstableParameters(
+    return SuperstableCycles(
         parameter=columns[0],
         critical=columns[1],
         period=columns[2].astype(int),
