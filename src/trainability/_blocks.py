@@ -205,9 +205,10 @@ def run(model: nn.Module, tokens: Tensor, blocks: Sequence[nn.Module], visit: Vi
         seen += 1
         first = output[0] if isinstance(output, tuple | list) and output else output
         if not _is_stream(first):
+            kind = getattr(first, "dtype", type(first).__name__)
             raise ValueError(
-                f"block {seen} ({type(block).__name__}) returns {type(output).__name__}; it must return the stream, "
-                "a floating-point tensor (batch, n_tokens, d_model), alone or first in a tuple"
+                f"block {seen} ({type(block).__name__}) returns {kind}; it must return the stream, a floating-point "
+                "tensor (batch, n_tokens, d_model), alone or first in a tuple"
             )
         new = show(seen, first)
         return new if first is output else type(output)((new, *output[1:]))

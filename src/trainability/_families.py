@@ -166,6 +166,16 @@ def read_initialization(
     )
 
 
+def are_copies(blocks: Sequence[nn.Module]) -> bool:
+    """Whether two successive blocks have equal matrices, as copies of one layer do."""
+    first, second = (
+        [p for p in block.parameters() if p.ndim > 1 and p.any()]
+        for block in (blocks[0], blocks[min(1, len(blocks) - 1)])
+    )
+    pairs = zip(first, second, strict=False)
+    return len(blocks) > 1 and bool(first) and all(p.shape == q.shape and torch.equal(p, q) for p, q in pairs)
+
+
 def _matrix(layer: Any) -> Tensor:
     """The weight of a layer as (out, in); GPT-2's Conv1D holds it transposed."""
     if isinstance(layer, nn.MultiheadAttention):

@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._blocks import Visit, as_tokens, find_blocks, left_as_found, run
-from ._families import read_initialization
+from ._families import are_copies, read_initialization
 from .geometry import Exponents, Initialization, predict_exponents
 
 __all__ = ["MeasuredExponents", "measure_exponents"]
+
+_COPIES = (
+    "the blocks hold equal weights (nn.TransformerEncoder copies its layer); theory takes them independent"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -39,13 +43,16 @@ class MeasuredExponents(Exponents):
     theory : Initialization or str
         The theory's point that the weights amount to, or in words why there is none.
     predicted : Exponents or None
-        What theory predicts at that point.
+        What theory predicts at that point, at collapse and for this depth.
+    remarks : tuple of str
+        Where the model departs from the theory's assumptions.
     """
 
     at_tokens: Exponents
     profile: xr.Dataset
     theory: Initialization | str
     predicted: Exponents | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def n_blocks(self) -> int:
@@ -142,6 +149,7 @@ def measure_exponents(
             causal=causal,
             stream_variance=float(np.mean([draw.q[:, 0] for draw in draws])),
         )
+        remarks = (_COPIES,) if are_copies(found) else ()
 
     def mean(growths: list[np.ndarray], *, probed: bool) -> tuple[float, float]:
         """Mean over draws and sequences; independent of each other are weight draws, or else probes or sequences."""
@@ -165,6 +173,7 @@ def measure_exponents(
         profile=_profile(draws),
         theory=theory,
         predicted=None if isinstance(theory, str) else _predict(theory, depth=len(found)),
+        remarks=remarks,
     )
 
 
