@@ -14,11 +14,18 @@ import numpy as np
 from scipy.optimize import brentq, minimize
 
 from ._finite import positive
-from .geometry import Exponents, collapsed_exponents, collapsed_norm, gains, stack_exponents
+from .geometry import (
+    Exponents,
+    collapsed_exponents,
+    collapsed_norm,
+    gains,
+    resting_norm,
+    stack_exponents,
+)
 from .initialization import Initialization, check_name
 
 # Ranges searched unless told otherwise. Residual strengths stop short of 0, where a branch is off, and of 1, where a
-# skip is (which stays 1 with residual="one"); gains span what networks are initialised with, with a factor of ten to spare.
+# skip is (it stays 1 with residual="one"); gains span what networks are initialised with, and ten times more.
 _BOUNDS = {
     "alpha_attn": (1e-3, 0.999),
     "alpha_mlp": (1e-3, 0.999),
@@ -310,16 +317,8 @@ def _frontier(sizes):
 def _exponents(init, values, depth, q):
     """Both exponents at collapse where some hyperparameters are arrays."""
     g = gains(init, **values)
-    rest = collapsed_norm(g)
-    if depth is None:
-        if not np.isfinite(rest).all() and q is None:
-            raise ValueError(
-                f"with residual={init.residual!r} and norm={init.norm!r} the stream's norm grows with depth: "
-                "pass depth=... and q=... of the embedded tokens"
-            )
-        return collapsed_exponents(g, rest if q is None else q)[:2]
-    start = np.where(np.isfinite(rest), rest, 1.0) if q is None else positive("q", q)
-    return stack_exponents(g, depth, start)
+    start = resting_norm(init, g, depth=depth, q=q)
+    return collapsed_exponents(g, start)[:2] if depth is None else stack_exponents(g, depth, start)
 
 
 def checked_axis(init: Initialization, name: str, values) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
+from ._finite import positive
 from ._gaussian import mlp_kernel
 from .initialization import Exponents, Initialization, check_name
 from .softmax import overlap_table
@@ -352,7 +353,7 @@ def fixed_points(init: Initialization) -> list[FixedPoint]:
     [1.0, 0.2319]
     """
     g = gains(init)
-    q = _resting_norm(init, g)
+    q = float(resting_norm(init, g))
     if init.causal:
         raise ValueError(
             "fixed points need full attention (causal=False): under a causal mask tokens rest at unequal angles; "
@@ -409,20 +410,26 @@ def _rest_at(init, g, table, kernel, epsilon) -> FixedPoint:
     return FixedPoint(q=q, epsilon=epsilon, angle=float(np.log(multiplier)), gradient=float(gradient))
 
 
-def _resting_norm(init: Initialization, g: Gains) -> float:
-    q = float(collapsed_norm(g))
-    if not math.isfinite(q):
+def resting_norm(init: Initialization, g: Gains, *, depth: int | None = None, q: float | None = None):
+    """Norm at which collapsed exponents are taken: `q` if given, else the stream's own; arrays welcome.
+
+    Over a run of `depth` blocks a stream that never rests starts from 1; without one it is a `ValueError`.
+    """
+    if q is not None:
+        return positive("q", q)
+    rest = collapsed_norm(g)
+    if not np.isfinite(rest).all() and depth is None:
         raise ValueError(
             f"with residual={init.residual!r} and norm={init.norm!r} the stream's norm grows with depth, and the "
             "exponents with it decay like 1/depth: pass depth=... (and q=... of the embedded tokens) to average "
             "them over a stack"
         )
-    if q <= 0:
+    if (rest <= 0).any():
         raise ValueError(
             f"the stream dies out: both branches are silent (sigma_value={init.sigma_value}, "
             f"sigma_mlp={init.sigma_mlp}, sigma_out={init.sigma_out}) while the skips shrink it"
         )
-    return q
+    return np.where(np.isfinite(rest), rest, 1.0)
 
 
 def predict_exponents(
@@ -480,36 +487,29 @@ def predict_exponents(
     if at == "run":
         if depth is None:
             raise ValueError('at="run" averages over a run of blocks: pass depth=...')
-        start = _start_norm(g, q)
-        layers = propagate(init, depth, q=start, rho=rho)
+        layers = propagate(init, depth, q=float(resting_norm(init, g, depth=depth, q=q)), rho=rho)
         epsilon, gradient = layers.epsilon.values, layers.gradient_q.values
         if epsilon[-1] == 0:
             return Exponents(-math.inf, float(np.log(gradient[0])) / depth)
         return Exponents(float(np.log(epsilon[-1] / epsilon[0])) / depth, float(np.log(gradient[0])) / depth)
     if at == "stable":
         return _stable_exponents(init)
+    start = resting_norm(init, g, depth=depth, q=q)
     if depth is None:
-        angle, gradient, _ = collapsed_exponents(g, _resting_norm(init, g) if q is None else q)
-        return Exponents(float(angle), float(gradient))
-    check_start(depth, _start_norm(g, q), rho)
-    angle, gradient = stack_exponents(g, depth, _start_norm(g, q))
+        angle, gradient, _ = collapsed_exponents(g, start)
+    else:
+        angle, gradient = stack_exponents(g, depth, start)
     return Exponents(float(angle), float(gradient))
 
 
 def stack_exponents(g: Gains, depth: int, q):
     """Means of the collapsed exponents over `depth` blocks from norm q; arrays welcome."""
+    check_start(depth, 1.0, 0.0)
     total_angle, total_gradient = 0.0, 0.0
     for _ in range(depth):
         angle, gradient, q = collapsed_exponents(g, q)
         total_angle, total_gradient = total_angle + angle, total_gradient + gradient
     return total_angle / depth, total_gradient / depth
-
-
-def _start_norm(g: Gains, q: float | None) -> float:
-    if q is not None:
-        return q
-    resting = float(collapsed_norm(g))
-    return resting if math.isfinite(resting) and resting > 0 else 1.0
 
 
 def _stable_exponents(init: Initialization) -> Exponents:
