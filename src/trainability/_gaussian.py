@@ -9,6 +9,9 @@ arXiv:2002.08517. The rest by the trapezoid rule, whose error for analytic funct
 (Trefethen & Weideman, SIAM Review 56, 385 (2014)).
 """
 
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
 import numpy as np
 from scipy.special import expit
 
@@ -19,6 +22,8 @@ _REACH = 8.6  # standard deviations; the Gaussian weight beyond is 1e-16
 _STEP = 0.3
 _WIDEST = 128.0  # largest standard deviation of h that quadrature takes: 3e7 evaluations there
 _TOLERANCE = 1e-11  # largest relative error of a quadrature that passes without refinement
+CLOSED = ("erf", "relu", "leaky_relu", "gelu", "identity", "geglu")  # kernels that need no quadrature
+_NODES, _NODES_MOST, _NODES_TOLERANCE = 48, 384, 1e-10  # of a Chebyshev table
 _GELU_SHORT = 0.5  # below this δ gelu's deficit is the integral of its slope, above it a difference
 
 
@@ -251,3 +256,58 @@ def mlp_kernel(activation, epsilon, *, sigma_mlp, sigma_bias=0.0, sigma_out=1.0)
         return gain * norm, gain * (norm * epsilon + deficit * (1 - epsilon)), slope
     deficit, slope = deficit_and_slope(activation, v, weight * epsilon)
     return out * second_moment(activation, v), out * deficit, out * weight * slope
+
+
+@dataclass(frozen=True)
+class KernelTable:
+    """Deficit and slope of an MLP's kernel for ε in [0, 2], closed or as Chebyshev series in the angle.
+
+    The series hold deficit/ε, so that the deficit keeps its relative accuracy (about 1e-10) as ε → 0.
+    """
+
+    activation: str
+    sigma_mlp: float
+    sigma_bias: float
+    sigma_out: float
+
+    def exact(self, epsilon):
+        """Norm, deficit and slope without the table."""
+        return mlp_kernel(
+            self.activation,
+            epsilon,
+            sigma_mlp=self.sigma_mlp,
+            sigma_bias=self.sigma_bias,
+            sigma_out=self.sigma_out,
+        )
+
+    @cached_property
+    def coefficients(self):
+        """Chebyshev coefficients (nodes, 2); nodes are doubled until the last ones no longer matter."""
+        chebyshev = np.polynomial.chebyshev
+        nodes = _NODES
+        while True:
+            x = chebyshev.chebpts1(nodes)
+            epsilon = 2 * np.sin(np.pi / 4 * (x + 1)) ** 2
+            _, deficit, slope = self.exact(epsilon)
+            c = chebyshev.chebvander(x, nodes - 1).T @ np.column_stack([deficit / epsilon, slope]) * 2 / nodes
+            c[0] /= 2
+            if np.abs(c[-4:]).max() <= _NODES_TOLERANCE * np.abs(c).max():
+                return c
+            if nodes >= _NODES_MOST:
+                raise ArithmeticError(
+                    f"the kernel of {self.activation} at sigma_mlp={self.sigma_mlp} is too steep near equal tokens"
+                )
+            nodes *= 2
+
+    def __call__(self, epsilon):
+        if self.activation in CLOSED:
+            return self.exact(epsilon)[1:]
+        angle = 2 * np.arcsin(np.sqrt(np.clip(epsilon, 0, 2) / 2))
+        ratio, slope = np.polynomial.chebyshev.chebval(2 / np.pi * angle - 1, self.coefficients)
+        return epsilon * ratio, slope
+
+
+@lru_cache(maxsize=256)
+def kernel_table(activation: str, sigma_mlp: float, sigma_bias: float, sigma_out: float) -> KernelTable:
+    """The `KernelTable` of one MLP, kept for the next caller."""
+    return KernelTable(activation, sigma_mlp, sigma_bias, sigma_out)

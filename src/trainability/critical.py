@@ -14,15 +14,8 @@ import numpy as np
 from scipy.optimize import brentq, minimize
 
 from ._finite import positive
-from .geometry import (
-    Exponents,
-    collapsed_exponents,
-    collapsed_norm,
-    gains,
-    resting_norm,
-    stack_exponents,
-)
-from .initialization import Initialization, check_name
+from .initialization import Exponents, Initialization, check_name
+from .recursion import collapsed_exponents, collapsed_norm, gains, resting_norm, stack_exponents
 
 # Ranges searched unless told otherwise. Residual strengths stop short of 0, where a branch is off, and of 1, where a
 # skip is (it stays 1 with residual="one"); gains span what networks are initialised with, and ten times more.

@@ -9,209 +9,39 @@ Cowsik, Nebabu, Qi & Ganguli, arXiv:2403.02579, Phys. Rev. E 112, 055301; deriva
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 
-from ._finite import positive
-from ._gaussian import mlp_kernel
+from ._gaussian import kernel_table
 from .initialization import Exponents, Initialization, check_name
+from .recursion import (
+    attention_step,
+    attention_transfer,
+    check_start,
+    collapsed_exponents,
+    gains,
+    mlp_step,
+    mlp_transfer,
+    resting_norm,
+    slaved_norm,
+    stack_exponents,
+)
 from .softmax import overlap_table
 
 __all__ = [
     "Exponents",
     "FixedPoint",
     "Initialization",
-    "collapsed_exponents",
     "fixed_points",
     "predict_exponents",
     "propagate",
 ]
 
-_CLOSED = ("erf", "relu", "leaky_relu", "gelu", "identity", "geglu")  # kernels that need no table
-_KERNEL_NODES, _KERNEL_NODES_MOST, _KERNEL_TOLERANCE = 48, 384, 1e-10
 # Where fixed points are looked for: √ε, dense towards collapse. Roots closer than two neighbours (1%) are one.
 _SCAN = np.concatenate([np.geomspace(1e-6, 0.02, 200), np.linspace(0.02, 1.0, 401)[1:]])
 _ROUNDING = 1e-12
 _STEP = 1e-5  # relative step of the central differences that give a fixed point's multipliers
-
-
-@dataclass(frozen=True)
-class Gains:
-    """Squared gains of the two sub-blocks; numbers, or arrays over a grid of initializations.
-
-    A sub-block maps norms by q' = skip·q̄ + branch·F, with q̄ = q, or 1 where the skip carries the normalised stream.
-    """
-
-    skip_attn: Any
-    branch_attn: Any  # alpha_attn² sigma_value²
-    skip_mlp: Any
-    branch_mlp: Any  # alpha_mlp²
-    survival: Any  # share of a token difference's norm² that uniform attention passes: 1/4 causal, 0 full
-    normed: bool
-    norm: Any  # K(0) of the MLP
-    slope: Any  # χ(0)
-
-
-def gains(init: Initialization, **values: Any) -> Gains:
-    """Gains of an initialization, some of whose values are replaced by arrays of one broadcast shape."""
-    get = {name: values.get(name, getattr(init, name)) for name in _GAIN_FIELDS}
-    attn, mlp = np.square(get["alpha_attn"]), np.square(get["alpha_mlp"])
-    one = init.residual == "one"
-    norm, _, slope = mlp_kernel(
-        init.activation,
-        0.0,
-        sigma_mlp=get["sigma_mlp"],
-        sigma_bias=get["sigma_bias"],
-        sigma_out=get["sigma_out"],
-    )
-    return Gains(
-        skip_attn=np.ones_like(attn) if one else 1 - attn,
-        branch_attn=attn * np.square(get["sigma_value"]),
-        skip_mlp=np.ones_like(mlp) if one else 1 - mlp,
-        branch_mlp=mlp,
-        survival=0.25 if init.causal else 0.0,
-        normed=init.normed_skip,
-        norm=norm,
-        slope=slope,
-    )
-
-
-_GAIN_FIELDS = (
-    "alpha_attn",
-    "alpha_mlp",
-    "sigma_value",
-    "sigma_mlp",
-    "sigma_bias",
-    "sigma_out",
-)
-
-
-def collapsed_norm(g: Gains):
-    """Norm q at which a collapsed stream rests; infinite where the skips do not shrink it.  theory/22 (eq:norm)."""
-    if g.normed:
-        return g.skip_mlp + g.branch_mlp * g.norm
-    gain = g.skip_mlp * g.branch_attn + g.branch_mlp * g.norm
-    loss = 1 - g.skip_attn * g.skip_mlp
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(gain + loss == 0, 1.0, gain / loss)  # without branches every norm rests
-
-
-def collapsed_exponents(g: Gains, q):
-    """Angle and gradient exponent of one block on nearly equal tokens of norm q; arrays welcome.
-
-    Exact limits of the recursions as ε → 0. They do not depend on sigma_attn or n_tokens: attention between equal
-    tokens is uniform.  theory/22 (eq:angle), theory/23 (eq:gradient).
-
-    Returns
-    -------
-    angle, gradient, next_norm : ndarray
-        Exponents in nats per block; angle is -inf where one block removes all differences.
-    """
-    stream = 1.0 if g.normed else q
-    middle = g.skip_attn * stream + g.branch_attn
-    stream_mlp = 1.0 if g.normed else middle
-    with np.errstate(divide="ignore"):
-        attn = np.log((g.skip_attn * stream + g.branch_attn * g.survival) / middle)
-        slope = g.skip_mlp * stream_mlp + g.branch_mlp * g.slope
-        after = g.skip_mlp * stream_mlp + g.branch_mlp * g.norm
-        angle = attn + np.log(slope / after)
-        gradient = np.log(middle / q) + np.log(slope / middle)
-    return angle, gradient, after
-
-
-def attention_step(g: Gains, table, q, epsilon):
-    """Norm and ε after the attention sub-block.  theory/20 (eq:attention)."""
-    s1, _, _, _, difference = table(epsilon)
-    stream = 1.0 if g.normed else q
-    q1 = g.skip_attn * stream + g.branch_attn * (1 - epsilon + epsilon * s1)
-    return q1, (g.skip_attn * stream * epsilon + g.branch_attn * epsilon * difference) / q1
-
-
-def mlp_step(g: Gains, kernel, q1, epsilon1):
-    """Norm and ε after the MLP sub-block.  theory/20 (eq:mlp)."""
-    deficit, _ = kernel(epsilon1)
-    stream = 1.0 if g.normed else q1
-    q2 = g.skip_mlp * stream + g.branch_mlp * g.norm
-    return q2, (g.skip_mlp * stream * epsilon1 + g.branch_mlp * deficit) / q2
-
-
-def attention_transfer(g: Gains, table, q, epsilon, n):
-    """2 × 2 matrix that takes (Q, P) through the attention sub-block, backwards.  theory/23 (eq:attention-back)."""
-    s1, slope1, s, slope, _ = table(epsilon)
-    rho = 1 - epsilon
-    branch = np.array(
-        [
-            [s1 + (1 + epsilon) * slope1, (n - 1) * (s + rho * slope)],
-            [(1 - s1 - slope1) / (n - 1), 1 - s + (epsilon - rho) * slope],
-        ]
-    )
-    skip = g.skip_attn / q if g.normed else g.skip_attn
-    return skip * np.eye(2) + g.branch_attn / q * branch
-
-
-def mlp_transfer(g: Gains, kernel, q1, epsilon1):
-    """2 × 2 matrix that takes (Q, P) through the MLP sub-block, backwards.  theory/23 (eq:mlp-back)."""
-    _, slope = kernel(epsilon1)
-    skip = g.skip_mlp / q1 if g.normed else g.skip_mlp
-    return np.diag([skip + g.branch_mlp * g.slope / q1, skip + g.branch_mlp * slope / q1])
-
-
-@dataclass(frozen=True)
-class KernelTable:
-    """Deficit and slope of an MLP's kernel for ε in [0, 2], closed or as Chebyshev series in the angle.
-
-    The series hold deficit/ε, so that the deficit keeps its relative accuracy (about 1e-10) as ε → 0.
-    """
-
-    activation: str
-    sigma_mlp: float
-    sigma_bias: float
-    sigma_out: float
-
-    def exact(self, epsilon):
-        """Norm, deficit and slope without the table."""
-        return mlp_kernel(
-            self.activation,
-            epsilon,
-            sigma_mlp=self.sigma_mlp,
-            sigma_bias=self.sigma_bias,
-            sigma_out=self.sigma_out,
-        )
-
-    @cached_property
-    def coefficients(self):
-        """Chebyshev coefficients (nodes, 2); nodes are doubled until the last ones no longer matter."""
-        chebyshev = np.polynomial.chebyshev
-        nodes = _KERNEL_NODES
-        while True:
-            x = chebyshev.chebpts1(nodes)
-            epsilon = 2 * np.sin(np.pi / 4 * (x + 1)) ** 2
-            _, deficit, slope = self.exact(epsilon)
-            c = chebyshev.chebvander(x, nodes - 1).T @ np.column_stack([deficit / epsilon, slope]) * 2 / nodes
-            c[0] /= 2
-            if np.abs(c[-4:]).max() <= _KERNEL_TOLERANCE * np.abs(c).max():
-                return c
-            if nodes >= _KERNEL_NODES_MOST:
-                raise ArithmeticError(
-                    f"the kernel of {self.activation} at sigma_mlp={self.sigma_mlp} is too steep near equal tokens"
-                )
-            nodes *= 2
-
-    def __call__(self, epsilon):
-        if self.activation in _CLOSED:
-            return self.exact(epsilon)[1:]
-        angle = 2 * np.arcsin(np.sqrt(np.clip(epsilon, 0, 2) / 2))
-        ratio, slope = np.polynomial.chebyshev.chebval(2 / np.pi * angle - 1, self.coefficients)
-        return epsilon * ratio, slope
-
-
-@lru_cache(maxsize=256)
-def kernel_table(activation: str, sigma_mlp: float, sigma_bias: float, sigma_out: float) -> KernelTable:
-    """The `KernelTable` of one MLP, kept for the next caller."""
-    return KernelTable(activation, sigma_mlp, sigma_bias, sigma_out)
 
 
 def _tables(init: Initialization):
@@ -295,16 +125,6 @@ def propagate(init: Initialization, depth: int, *, q: float = 1.0, rho: float = 
     )
 
 
-def check_start(depth, q, rho) -> None:
-    """Raise a `ValueError` unless a run of `depth` blocks can start from norm q and cosine rho."""
-    if depth < 1 or depth != int(depth):
-        raise ValueError(f"depth={depth} must be a whole number of blocks, at least 1")
-    if not (math.isfinite(q) and q > 0):
-        raise ValueError(f"q={q} must be finite and positive: layer normalisation needs a direction")
-    if not 0 <= rho < 1:
-        raise ValueError(f"rho={rho} must lie in [0, 1): equal tokens (rho = 1) have no angle to follow")
-
-
 @dataclass(frozen=True, kw_only=True)
 class FixedPoint:
     """A state that a block maps to itself.
@@ -381,14 +201,6 @@ def fixed_points(init: Initialization) -> list[FixedPoint]:
     return points
 
 
-def slaved_norm(g: Gains, table, epsilon):
-    """Norm at which the stream would rest if ε stayed as it is.  theory/22 (eq:slaved)."""
-    if g.normed:
-        return g.skip_mlp + g.branch_mlp * g.norm
-    attention = g.branch_attn * (1 - epsilon + epsilon * table(epsilon)[0])
-    return (g.skip_mlp * attention + g.branch_mlp * g.norm) / (1 - g.skip_attn * g.skip_mlp)
-
-
 def _rest_at(init, g, table, kernel, epsilon) -> FixedPoint:
     """The fixed point at ε with its two exponents."""
     q = float(slaved_norm(g, table, epsilon))
@@ -408,28 +220,6 @@ def _rest_at(init, g, table, kernel, epsilon) -> FixedPoint:
     transfer = attention_transfer(g, table, q, epsilon, init.n_tokens) @ mlp_transfer(g, kernel, *middle)
     gradient = np.log(np.abs(np.linalg.eigvals(transfer)).max())
     return FixedPoint(q=q, epsilon=epsilon, angle=float(np.log(multiplier)), gradient=float(gradient))
-
-
-def resting_norm(init: Initialization, g: Gains, *, depth: int | None = None, q: float | None = None):
-    """Norm at which collapsed exponents are taken: `q` if given, else the stream's own; arrays welcome.
-
-    Over a run of `depth` blocks a stream that never rests starts from 1; without one it is a `ValueError`.
-    """
-    if q is not None:
-        return positive("q", q)
-    rest = collapsed_norm(g)
-    if not np.isfinite(rest).all() and depth is None:
-        raise ValueError(
-            f"with residual={init.residual!r} and norm={init.norm!r} the stream's norm grows with depth, and the "
-            "exponents with it decay like 1/depth: pass depth=... (and q=... of the embedded tokens) to average "
-            "them over a stack"
-        )
-    if (rest <= 0).any():
-        raise ValueError(
-            f"the stream dies out: both branches are silent (sigma_value={init.sigma_value}, "
-            f"sigma_mlp={init.sigma_mlp}, sigma_out={init.sigma_out}) while the skips shrink it"
-        )
-    return np.where(np.isfinite(rest), rest, 1.0)
 
 
 def predict_exponents(
@@ -500,16 +290,6 @@ def predict_exponents(
     else:
         angle, gradient = stack_exponents(g, depth, start)
     return Exponents(float(angle), float(gradient))
-
-
-def stack_exponents(g: Gains, depth: int, q):
-    """Means of the collapsed exponents over `depth` blocks from norm q; arrays welcome."""
-    check_start(depth, 1.0, 0.0)
-    total_angle, total_gradient = 0.0, 0.0
-    for _ in range(depth):
-        angle, gradient, q = collapsed_exponents(g, q)
-        total_angle, total_gradient = total_angle + angle, total_gradient + gradient
-    return total_angle / depth, total_gradient / depth
 
 
 def _stable_exponents(init: Initialization) -> Exponents:

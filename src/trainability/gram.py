@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import Gains, check_start, gains, kernel_table
+from ._gaussian import kernel_table
 from .initialization import Initialization, check_name
+from .recursion import Gains, check_start, gains
 
 
 def simplex_gram(n_tokens: int, *, q: float = 1.0, rho: float = 0.0) -> np.ndarray:

@@ -3,18 +3,11 @@
 import numpy as np
 from numba import njit, prange
 
-from ._gaussian import mlp_kernel
+from ._gaussian import CLOSED, kernel_table, mlp_kernel
 from ._provenance import provenance
 from .critical import checked_axis
-from .geometry import (
-    Gains,
-    collapsed_exponents,
-    gains,
-    kernel_table,
-    resting_norm,
-    stack_exponents,
-)
 from .initialization import Initialization, check_name
+from .recursion import Gains, collapsed_exponents, gains, resting_norm, stack_exponents
 from .softmax import distinct_pairs, overlap_rows
 
 # Tables in √ε for the search of stable states: cubic interpolation on 513 nodes is good to 1e-9 for
@@ -24,7 +17,6 @@ _TABLE = np.linspace(0.0, 1.0, 513)
 _DESCENT = np.concatenate([np.linspace(1.0, 0.02, 80), np.geomspace(0.02, 1e-4, 16)[1:]])
 _STEP = 1e-4  # relative, of the differences behind the relaxation rate
 _PHASES = ("ordered", "chaotic", "coexistence")
-_CLOSED = ("erf", "relu", "leaky_relu", "gelu", "identity", "geglu")
 
 
 def phase_diagram(
@@ -150,7 +142,7 @@ def _kernel_rows(activation, sigma_mlp, sigma_bias):
     """Tables (rows, nodes, 2) of deficit/ε and slope, with unit sigma_out, and whose row is which."""
     pairs, row = distinct_pairs(sigma_mlp, sigma_bias)
     epsilon = _TABLE[1:] ** 2
-    if activation in _CLOSED:
+    if activation in CLOSED:
         _, deficit, slope = mlp_kernel(activation, epsilon, sigma_mlp=pairs[:, :1], sigma_bias=pairs[:, 1:])
     else:
         deficit, slope = np.swapaxes(
