@@ -27,8 +27,8 @@ class Diagnosis:
         Class of the model.
     measured : MeasuredExponents
     critical : CriticalInitialization or None
-        The nearest initialization whose predicted depth scales are three times the depth; None where the architecture is
-        not recognised. `apply_initialization(model, critical.initialization)` draws it.
+        The nearest initialization whose predicted depth scales are three times the depth; None where the
+        architecture is not recognised. `apply_initialization(model, critical.initialization)` draws it.
     """
 
     model: str
