@@ -36,6 +36,12 @@ class Status(IntEnum):
     FAILED = 4
 
 
+STATUS_ATTRS = {
+    "flag_values": [int(s) for s in Status],
+    "flag_meanings": " ".join(s.name.lower() for s in Status),
+}
+
+
 class Trainer(Protocol):
     """What a sweep asks of a trainer: pixels in, raw observables out.
 
@@ -43,9 +49,20 @@ class Trainer(Protocol):
     `settings` alone, to the last bit, not on the pixels it is trained with.
     """
 
-    hyperparameters: tuple[str, ...]
-    observables: Mapping[str, tuple[str, str]]
-    dtype: str
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Names that can be axes."""
+        ...
+
+    @property
+    def observables(self) -> Mapping[str, tuple[str, str]]:
+        """Name of each observable -> its dtype and what it is."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Floating-point type in which the hyperparameters act."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """Everything a pixel depends on besides its hyperparameters, as JSON values."""
@@ -191,9 +208,7 @@ def _variables(trainer: Trainer) -> dict[str, Variable]:
         name: Variable(dtype, np.nan if np.dtype(dtype).kind == "f" else -1, {"long_name": text})
         for name, (dtype, text) in trainer.observables.items()
     }
-    meanings = " ".join(s.name.lower() for s in Status)
-    flags = {"flag_values": [int(s) for s in Status], "flag_meanings": meanings}
-    return {**variables, "status": Variable("int8", int(Status.PENDING), flags)}
+    return {**variables, "status": Variable("int8", int(Status.PENDING), STATUS_ATTRS)}
 
 
 def _commit(arrays: Mapping[str, Any], cut: tuple[slice, ...], trainer: Trainer, found: Mapping) -> None:

@@ -171,7 +171,7 @@ class LinearTransformer:
         W_KQ[:, :dim, :dim], W_PV[:, dim, dim] = U, v
         free = torch.full((2, dim + 1, dim + 1), float(self.mode != "blocks"), dtype=torch.float64)
         free[0, :dim, :dim] = free[1, dim, dim] = 1.0  # gradients elsewhere are dropped in mode "blocks"
-        weights = [W_KQ.requires_grad_(), W_PV.requires_grad_()]
+        weights = (W_KQ.requires_grad_(), W_PV.requires_grad_())
         prompts = [self.prompt, self.prompt.flipped()] if self.mode == "pair" else [self.prompt]
         E = torch.from_numpy(np.stack([p.matrix for p in prompts]))  # (prompt, dim + 1, token)
         target = torch.tensor([p.y_query for p in prompts], dtype=torch.float64)
@@ -179,7 +179,7 @@ class LinearTransformer:
         watch = _Watch(len(v), zero_loss=float(target.square().mean() / 2))
 
         for _ in range(self.n_steps):
-            loss = _loss(*weights, E, target)  # (pixel,)
+            loss = _loss(W_KQ, W_PV, E, target)  # (pixel,)
             if not watch.see(loss.detach()):
                 break
             gradients = torch.autograd.grad(loss.sum(), weights)
@@ -188,7 +188,7 @@ class LinearTransformer:
                 for weight, gradient, mask in zip(weights, gradients, free, strict=True):
                     weight.copy_(torch.where(running, weight - lr * gradient * mask, weight))
         with torch.no_grad():
-            watch.see(_loss(*weights, E, target))
+            watch.see(_loss(W_KQ, W_PV, E, target))
         return watch.observables()
 
 

@@ -1,0 +1,192 @@
+"""The command line: `trainability …`; every command mirrors a function, named in its help."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Predict where a neural network trains, then check the prediction against maps of real training runs.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Workers = Annotated[int, typer.Option(help="Processes that train.")]
+
+
+def main() -> None:
+    """Run the command line: errors in one line, exit code 2 for bad input, 1 for files, 130 for Ctrl-C."""
+    try:
+        app()
+    except KeyboardInterrupt as stop:
+        _end("; ".join(getattr(stop, "__notes__", ["interrupted"])), 130)
+    except ValueError as error:
+        _end(str(error), 2)
+    except OSError as error:
+        _end(str(error), 1)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"trainability: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _answer(values: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(values) if as_json else text)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for figures, report and stores.")] = Path("out/demo"),
+    pixels: Annotated[int, typer.Option(help="Pixels a side of the two main maps.")] = 128,
+    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 2000,
+    workers: Workers = 2,
+) -> None:
+    """Predict phase boundaries, train the maps, compare, and write a report with figures.
+
+    Trains a linear transformer once for each pixel of four maps, beside the prediction from its prompt and
+    initial weights. Run it again after Ctrl-C and it goes on where it stopped.
+
+    In Python: `trainability.demo`.
+    """
+    from .report import demo
+
+    print(demo(out, pixels=pixels, n_steps=n_steps, workers=workers, progress=True))
+    print(f"\nreport and figures: {out / 'report.html'}")
+
+
+@app.command()
+def phase(
+    mu: Annotated[float, typer.Argument(help="Effective step: learning rate x gain x target.")],
+    as_json: AsJson = False,
+) -> None:
+    """Name the phase of the product map at an effective step, and list the exact thresholds.
+
+    `trainability phase 1.1` answers "2-cycle": gradient descent settles on two alternating points and the
+    loss stays above zero. Negative steps need `--` before them.
+
+    In Python: `trainability.phase`, `trainability.thresholds`.
+    """
+    from .thresholds import phase, thresholds
+
+    found, limits = phase(mu), thresholds()
+    lines = [
+        f"mu = {mu:g}: {found}",
+        *(f"  {value:.10f}  {name.replace('_', ' ')}" for name, value in limits.items()),
+    ]
+    _answer({"mu": mu, "phase": str(found), "thresholds": limits}, as_json, "\n".join(lines))
+
+
+@app.command()
+def diagram(
+    out: Annotated[Path, typer.Option(help="Picture to write (PNG, PDF or SVG by its ending).")] = Path(
+        "diagram.png"
+    ),
+    low: Annotated[float, typer.Option("--from", help="Least effective step.")] = 0.2,
+    high: Annotated[float, typer.Option("--to", help="Greatest effective step.")] = 2.02,
+    columns: Annotated[int, typer.Option(help="Values of mu.")] = 1800,
+) -> None:
+    """Draw the orbit diagram of the product map with its exact thresholds and Lyapunov exponents.
+
+    In Python: `trainability.orbit_diagram`, `trainability.lyapunov_map`, `trainability.plot`.
+    """
+    from .report import draw_diagram
+
+    draw_diagram(out, low=low, high=high, columns=columns)
+    print(out)
+
+
+@app.command("map")
+def map_(
+    store: Annotated[Path, typer.Argument(help="Zarr folder to write, or to continue.")],
+    x: Annotated[str, typer.Option(help="First axis, as name:low:high:pixels[:log].")] = "lr:0.03:0.6:64:log",
+    y: Annotated[str, typer.Option(help="Second axis.")] = "imbalance:-1:1:64",
+    mode: Annotated[str, typer.Option(help="blocks, pair or all: what is trained.")] = "blocks",
+    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 1000,
+    init_scale: Annotated[float, typer.Option(help="Size of the initial weights.")] = 2.0,
+    prompt_seed: Annotated[int, typer.Option(help="Seed of the prompt.")] = 13,
+    examples: Annotated[int, typer.Option(help="Examples in the prompt.")] = 12,
+    dim: Annotated[int, typer.Option(help="Dimension of an example.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 1,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the map, with the predicted lines, to this file.")
+    ] = None,
+    workers: Workers = 1,
+) -> None:
+    """Train a linear transformer for each pixel of a grid of two hyperparameters.
+
+    Axes are among lr, init_scale, imbalance and seed. The store can be interrupted and continued at any time.
+
+    In Python: `trainability.trainability_map` with `trainability.trainers.LinearTransformer`.
+    """
+    from .grid import Grid
+    from .prompt import random_prompt
+    from .sweep import trainability_map
+    from .trainers import LinearTransformer
+
+    prompt = random_prompt(examples, dim, seed=prompt_seed)
+    trainer = LinearTransformer(prompt, mode=mode, n_steps=n_steps, init_scale=init_scale, seed=seed)
+    grid = Grid(**dict([_axis(x), _axis(y)]))
+    runs = trainability_map(grid, trainer, store=store, workers=workers, progress=True)
+    if picture:
+        from . import plot
+        from .studies import predict_linear_transformer
+
+        ax = plot.trainability(runs, predicted=predict_linear_transformer(grid, trainer))
+        plot.save(ax.figure, picture)
+    print(_summary(runs))
+
+
+@app.command()
+def validate(
+    out: Annotated[Path, typer.Option(help="Folder for the stores.")] = Path("out/validate"),
+    pixels: Annotated[int, typer.Option(help="Pixels a side of the two main maps.")] = 128,
+    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 2000,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Compare predicted with trained maps of the linear transformer, in numbers.
+
+    In Python: `trainability.linear_transformer_study`.
+    """
+    from .studies import linear_transformer_study
+
+    panels = linear_transformer_study(
+        pixels=pixels, n_steps=n_steps, stores=out, workers=workers, progress=not as_json
+    )
+    values: dict[str, Any] = {}
+    for name, panel in panels.items():
+        for found in (panel.diverged, panel.converged):
+            entry: dict[str, Any] = {"agreement": found.agreement, "interval": found.agreement_interval}
+            if found.boundary is not None:
+                entry["boundary_pixels"] = {"median": found.boundary.median, "max": found.boundary.max}
+            values.setdefault(name, {})[found.outcome] = entry
+    text = "\n".join(f"{name}: {found}" for name, p in panels.items() for found in (p.diverged, p.converged))
+    _answer(values, as_json, text)
+
+
+def _axis(text: str):
+    """Read name:low:high:pixels[:log]."""
+    from .grid import linear_axis, log_axis
+
+    name, *numbers = text.split(":")
+    log = numbers[-1:] == ["log"]
+    try:
+        low, high, n = numbers[:-1] if log else numbers
+        return name, (log_axis if log else linear_axis)(float(low), float(high), int(n))
+    except ValueError as error:
+        raise ValueError(
+            f"axis {text!r}: write name:low:high:pixels[:log], as lr:0.01:1:64:log ({error})"
+        ) from error
+
+
+def _summary(runs) -> str:
+    from .sweep import Status
+
+    parts = ((s.name.lower(), int((runs["status"] == s).sum())) for s in Status)
+    return ", ".join(f"{count} {name}" for name, count in parts if count)
