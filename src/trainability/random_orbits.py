@@ -35,7 +35,9 @@ class SliceExponents:
     ----------
     along, across : float
         Growth of perturbations along the slice, and of the imbalance a - b.
-    along_stderr, across_stderr : float
+    extra : float
+        Growth of weights outside the plane of the reduction, ⟨log|1 - ρ κ_B x²|⟩ for relative curvature ρ.
+    along_stderr, across_stderr, extra_stderr : float
         Standard errors from the spread of independent orbits.
     n : int
         Iterations in all.
@@ -43,8 +45,10 @@ class SliceExponents:
 
     along: float
     across: float
+    extra: float
     along_stderr: float
     across_stderr: float
+    extra_stderr: float
     n: int
 
     def __repr__(self) -> str:
@@ -72,7 +76,13 @@ class SliceEscaped(RuntimeError):
 
 
 def slice_exponents(
-    mu: float, *, curvatures=(1.0,), couplings=(1.0,), n: int = 10_000_000, seed: int = 0
+    mu: float,
+    *,
+    curvatures=(1.0,),
+    couplings=(1.0,),
+    ratio: float = 1.0,
+    n: int = 10_000_000,
+    seed: int = 0,
 ) -> SliceExponents:
     """Lyapunov exponents of the balanced slice, under random batches or, by default, the full batch.
 
@@ -82,6 +92,8 @@ def slice_exponents(
         Full-batch effective step, positive.
     curvatures, couplings : array_like, shape (m,)
         κ_B and mu_B/mu of each batch, drawn with equal probability at every step (`batch_means`).
+    ratio : float, optional
+        ρ of the `extra` weight direction, as in `Reduction.transverse_ratios`, the same in every batch.
     n : int, optional
         Iterations averaged over, shared by 64 orbits.
     seed : int, optional
@@ -112,16 +124,16 @@ def slice_exponents(
     rng = stream(seed, "batches")
     x = np.sqrt(mu) * (0.5 + 0.5 * rng.random(_ORBITS))
     edge = np.sqrt((2 + nu.max() * mu) / kappa.min())
-    _, escapes, done = _slice_sums(x, kappa, nu * mu, _TRANSIENT, edge, rng)
+    ratio = float(positive("ratio", ratio))
+    _, escapes, done = _slice_sums(x, kappa, nu * mu, ratio, _TRANSIENT, edge, rng)
     if not escapes:
-        sums, escapes, done = _slice_sums(x, kappa, nu * mu, steps, edge, rng)
+        sums, escapes, done = _slice_sums(x, kappa, nu * mu, ratio, steps, edge, rng)
     if escapes:
         raise SliceEscaped(escapes, done)
-    means = sums / steps
-    along, across = means.mean(axis=1)
-    errors = means.std(axis=1, ddof=1) / np.sqrt(_ORBITS)
     # Orbits on a cycle differ by where they start in it: an error of order 1/steps that the spread measures.
-    return SliceExponents(float(along), float(across), float(errors[0]), float(errors[1]), steps * _ORBITS)
+    means = sums / steps
+    errors = means.std(axis=1, ddof=1) / np.sqrt(_ORBITS)
+    return SliceExponents(*map(float, means.mean(axis=1)), *map(float, errors), n=steps * _ORBITS)
 
 
 def _batches(mu, curvatures, couplings):
@@ -135,14 +147,14 @@ def _batches(mu, curvatures, couplings):
 
 
 @njit
-def _slice_sums(x, kappa, mu, steps, edge, rng):
-    """Advance the orbits `x` in place; sums of both logarithms, number of escapes, iterations done.
+def _slice_sums(x, kappa, mu, ratio, steps, edge, rng):
+    """Advance the orbits `x` in place; sums of the three logarithms, number of escapes, iterations done.
 
     The transient stops at the first escape, so that an escaping slice costs nothing more.
     """
     lanes = x.shape[0]
-    sums = np.zeros((2, lanes))
-    along, across = np.ones(lanes), np.ones(lanes)
+    sums = np.zeros((3, lanes))
+    along, across, extra = np.ones(lanes), np.ones(lanes), np.ones(lanes)
     for step in range(steps):
         escapes = 0
         for lane in range(lanes):
@@ -151,6 +163,7 @@ def _slice_sums(x, kappa, mu, steps, edge, rng):
             square = k * x[lane] * x[lane]
             along[lane] *= 1 + m - 3 * square
             across[lane] *= 1 - m + square
+            extra[lane] *= 1 - ratio * square
             x[lane] *= 1 + m - square
             if not abs(x[lane]) <= edge:
                 escapes += 1
@@ -160,7 +173,8 @@ def _slice_sums(x, kappa, mu, steps, edge, rng):
             for lane in range(lanes):
                 sums[0, lane] += np.log(abs(along[lane]))
                 sums[1, lane] += np.log(abs(across[lane]))
-                along[lane] = across[lane] = 1.0
+                sums[2, lane] += np.log(abs(extra[lane]))
+                along[lane] = across[lane] = extra[lane] = 1.0
         if step % _KICK_EVERY == 0:
             for lane in range(lanes):
                 x[lane] *= 1 + _KICK * (2 * rng.random() - 1)
