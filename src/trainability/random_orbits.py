@@ -133,7 +133,8 @@ def slice_exponents(
     # Orbits on a cycle differ by where they start in it: an error of order 1/steps that the spread measures.
     means = sums / steps
     errors = means.std(axis=1, ddof=1) / np.sqrt(_ORBITS)
-    return SliceExponents(*map(float, means.mean(axis=1)), *map(float, errors), n=steps * _ORBITS)
+    along, across, extra, *stderr = np.concatenate([means.mean(axis=1), errors]).tolist()
+    return SliceExponents(along, across, extra, stderr[0], stderr[1], stderr[2], n=steps * _ORBITS)
 
 
 def _batches(mu, curvatures, couplings):

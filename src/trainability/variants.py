@@ -82,7 +82,7 @@ def decayed_ellipse_function(mu, a, b, *, decay):
     Examples
     --------
     >>> decayed_ellipse_function(0.5, 1.0, 1.0, decay=[0.0, 0.36]).round(4)
-    array([-2.25  , -1.4856])
+    array([-2.25  , -1.4854])
     """
     mu, omega = finite("mu", mu), finite("decay", decay)
     if not ((omega >= 0) & (omega < 1)).all():
