@@ -33,15 +33,14 @@ def load_flint():
 
 @dataclass(frozen=True, eq=False)
 class BallMap:
-    """A map on balls: step (d,), jacobian (d, d) and slope (d,), the derivative in one parameter.
+    """A map on balls: step (d,) and jacobian (d, d).
 
-    All take the state, a sequence of d balls, and the parameters, a sequence of k balls, and return lists.
+    Both take the state, a sequence of d balls, and the parameters, a sequence of k balls, and return lists.
     """
 
     d: int
     step: Callable
     jacobian: Callable
-    slope: Callable | None
 
 
 def has_balls(map: Map) -> bool:
@@ -49,8 +48,8 @@ def has_balls(map: Map) -> bool:
     return bool(map.expressions) and not any(_unsupported(e) for e in map.expressions)
 
 
-def ball_map(map: Map, vary: str | None = None) -> BallMap:
-    """Translate a map's symbolic form to ball arithmetic; `vary` names the parameter of `slope`."""
+def ball_map(map: Map) -> BallMap:
+    """Translate a map's symbolic form to ball arithmetic, or raise a `ValueError` saying why not."""
     import sympy as sp
 
     if not map.expressions:
@@ -60,21 +59,32 @@ def ball_map(map: Map, vary: str | None = None) -> BallMap:
             raise ValueError(
                 f"{map.name}: ball arithmetic does not know {bad}, so nothing can be proved of it"
             )
-    u = [sp.Symbol(name, real=True) for name in map.variables]
-    p = [sp.Symbol(name, real=True) for name in map.parameters]
-    jacobian = [sp.diff(e, x) for e in map.expressions for x in u]
-    step, rows = compile_balls(map.expressions, [*u, *p]), compile_balls(jacobian, [*u, *p])
-    slope = None
-    if vary is not None:
-        derivative = p[map.parameter_index(vary)]
-        slope = compile_balls([sp.diff(e, derivative) for e in map.expressions], [*u, *p])
+    u, p = _symbols(map)
     d = map.d
+    step = compile_balls(map.expressions, [*u, *p])
+    entries = compile_balls([sp.diff(e, x) for e in map.expressions for x in u], [*u, *p])
 
-    def jacobian_rows(u, p):
-        flat = rows(u, p)
+    def jacobian(u, p):
+        flat = entries(u, p)
         return [flat[i * d : (i + 1) * d] for i in range(d)]
 
-    return BallMap(d, step, jacobian_rows, slope)
+    return BallMap(d, step, jacobian)
+
+
+def parameter_slope(map: Map, parameter: str) -> Callable:
+    """∂f/∂λ on balls, shape (d,), for one parameter λ."""
+    import sympy as sp
+
+    u, p = _symbols(map)
+    value = p[map.parameter_index(parameter)]
+    return compile_balls([sp.diff(e, value) for e in map.expressions], [*u, *p])
+
+
+def _symbols(map: Map) -> tuple[list, list]:
+    import sympy as sp
+
+    u, p = ([sp.Symbol(n, real=True) for n in names] for names in (map.variables, map.parameters))
+    return u, p
 
 
 def _unsupported(expression) -> str:
@@ -159,9 +169,9 @@ def bounds(x) -> tuple[float, float]:
     return np.nextafter(float(x.lower()), -np.inf), np.nextafter(float(x.upper()), np.inf)
 
 
-def radius(x) -> float:
-    """Upper bound of the radius of a ball."""
-    return np.nextafter(float(x.rad()), np.inf)
+def largest(x) -> float:
+    """Upper bound of |x| over a ball, rounded upwards."""
+    return float(np.nextafter(float(x.abs_upper()), np.inf))
 
 
 def column(values: Sequence):

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import brentq
 
-from ._shooting import Linearization, linearize, minimal_period, multipliers, orbit
+from ._shooting import Linearization, linearize, minimal_period, multipliers, orbit, parameter_values
 from .maps import Map
 
 # Newton's corrector: rounds, and the scaled correction below which it must end.
@@ -35,29 +35,29 @@ class Family:
     size: float
 
     @property
-    def _units(self) -> tuple[float, float]:
+    def units(self) -> tuple[float, float]:
         return self.size * np.sqrt(self.period), self.interval[1] - self.interval[0]
 
     def pack(self, states: np.ndarray, parameter: float) -> np.ndarray:
         """Scaled coordinates of a cycle."""
-        unit, width = self._units
+        unit, width = self.units
         return np.append(states.ravel() / unit, (parameter - self.interval[0]) / width)
 
     def unpack(self, z: np.ndarray) -> tuple[np.ndarray, float]:
         """States (period, d) and parameter; the interval's ends come back exactly."""
-        unit, width = self._units
+        unit, width = self.units
         parameter = self.interval[1] if z[-1] == 1 else self.interval[0] + width * z[-1]
         return z[:-1].reshape(self.period, self.map.d) * unit, float(parameter)
 
     def direction(self, states: np.ndarray, parameter: float) -> np.ndarray:
         """Scaled unit vector of a displacement of the states and the parameter."""
-        unit, width = self._units
+        unit, width = self.units
         t = np.append(states.ravel() / unit, parameter / width)
         return t / np.linalg.norm(t)
 
     def parameters(self, parameter: float) -> tuple[float, ...]:
         """All parameters of the map, as the step takes them."""
-        values = list(self.map._p)
+        values = list(parameter_values(self.map))
         values[self.vary] = parameter
         return tuple(values)
 
@@ -67,7 +67,7 @@ class Family:
 
     def correct(self, z: np.ndarray, t: np.ndarray) -> "Point | None":
         """The cycle in the plane through z across t, by Newton's method, or None."""
-        unit, width = self._units
+        unit, width = self.units
         d = self.map.d
         states, parameter = self.unpack(z)
         across = t[:-1].reshape(self.period, d) / unit
@@ -118,11 +118,11 @@ class Family:
 
     def shows_freedom(self, point: "Point") -> bool:
         """Whether more than a curve of cycles passes here, so that the cycle is not isolated."""
-        singular = np.linalg.svd(point.system.closing / self._column_units, compute_uv=False)
+        singular = np.linalg.svd(point.system.closing / self.column_units, compute_uv=False)
         return bool(singular[-1] < 1e-8 * max(1.0, singular[0]))
 
     @property
-    def _column_units(self) -> np.ndarray:
+    def column_units(self) -> np.ndarray:
         return np.append(np.ones(self.map.d), self.size / (self.interval[1] - self.interval[0]))
 
 
@@ -152,10 +152,10 @@ class Point:
         """Functions that change sign along the branch at a bifurcation of their name (theory/10, eq:tests)."""
         m = self.multipliers
         pairs = [m[i] * m[j] - 1 for j in range(len(m)) for i in range(j)]
-        unit, width = self.family._units
+        unit, width = self.family.units
         d = self.family.map.d
         tangent = np.append(self.t[:d] * unit, self.t[-1] * width)
-        matrix = np.vstack([self.system.closing, tangent]) / self.family._column_units
+        matrix = np.vstack([self.system.closing, tangent]) / self.family.column_units
         return {
             BRANCH: float(np.linalg.det(matrix)),
             FOLD: float(self.t[-1]),

@@ -68,6 +68,11 @@ def linearize(map: Map, states: np.ndarray, p: tuple, vary: int | None = None) -
     return Linearization(P, c, residual)
 
 
+def parameter_values(map: Map) -> tuple[float, ...]:
+    """The map's parameters, as its step takes them."""
+    return tuple(map.parameters.values())
+
+
 def parameter_slope(step, u: tuple, p: tuple, vary: int) -> np.ndarray:
     """∂f/∂λ by a fourth-order central difference, shape (d,)."""
     h = _SLOPE_STEP * (1 + abs(p[vary]))

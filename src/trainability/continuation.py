@@ -420,8 +420,8 @@ def _crossing(point: Point) -> _Seed | None:
     """The other branch through a branch point, or None if none is found beside it."""
     family = point.family
     d = family.map.d
-    unit, width = family._units
-    columns = family._column_units
+    unit, width = family.units
+    columns = family.column_units
     # Null vectors w = (du_1, dλ) of the condensed equations, in units in which states and λ compare.
     null = np.linalg.svd(point.system.closing / columns)[2][-2:]
     along = np.append(point.t[:d] * unit, point.t[-1] * width) * columns

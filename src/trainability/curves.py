@@ -7,7 +7,7 @@ import numpy as np
 
 from ._branch import FLIP, FOLD, TORUS, has_complex_pair, jacobian_by_differences, newton_by_differences
 from ._follow import follow
-from ._shooting import Linearization, linearize, multipliers, orbit
+from ._shooting import Linearization, linearize, multipliers, orbit, parameter_values
 from .continuation import SpecialPoint, check_interval
 from .dynamics import settle_map
 from .maps import Map
@@ -84,10 +84,11 @@ def bifurcation_curve(
 
     Examples
     --------
-    >>> import trainability as tr
-    >>> descent = tr.gradient_descent("h * u**2 / 2 + u**4 / 4", "u", lr=0.5, momentum=0.5, h=1.0)
-    >>> stability = tr.bifurcation_diagram(descent, "lr", (0.5, 4), start=[0, 0], max_period=1)
-    >>> curve = tr.bifurcation_curve(descent, stability.points[0], ("lr", "momentum"), ((0, 4), (0, 0.9)))
+    >>> from trainability.continuation import bifurcation_diagram
+    >>> from trainability.maps import gradient_descent
+    >>> descent = gradient_descent("h * u**2 / 2 + u**4 / 4", "u", lr=0.5, momentum=0.5, h=1.0)
+    >>> stability = bifurcation_diagram(descent, "lr", (0.5, 4), start=[0, 0], max_period=1)
+    >>> curve = bifurcation_curve(descent, stability.points[0], ("lr", "momentum"), ((0, 4), (0, 0.9)))
     >>> lr, momentum = curve.values.T
     >>> bool(abs(lr - 2 * (1 + momentum)).max() < 1e-12)  # lr h = 2 (1 + momentum)
     True
@@ -116,7 +117,7 @@ def bifurcation_curve(
 
     def shot(z) -> tuple[np.ndarray, Linearization] | None:
         y = offset + scale * z
-        p = list(map._p)
+        p = list(parameter_values(map))
         for index, value in zip(indices, y[d:], strict=True):
             p[index] = float(value)
         states = orbit(map, y[:d], period, tuple(p), bound=1e150)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import _balls
-from ._shooting import linearize, map_tuples, minimal_period, multipliers, orbit
+from ._shooting import linearize, map_tuples, minimal_period, multipliers, orbit, parameter_values
 from .maps import Map
 
 # Newton's method in doubles: rounds, the relative correction at which it has converged, and how far
@@ -142,7 +142,7 @@ def find_cycle(map: Map, guess: Any, *, period: int | None = None) -> Cycle:
     if found is None:
         raise NotFound(
             f"no cycle of period {len(states)} of {map.name} near {states[0].tolist()}; "
-            f"a closer guess may come from an orbit or from `cycles`",
+            f"a closer guess may come from an orbit or from `find_cycles`",
             states,
             _residual(map, states),
         )
@@ -164,7 +164,7 @@ def guessed_states(map: Map, guess: Any, period: int | None) -> np.ndarray:
         raise ValueError(
             f"the guess has shape {u.shape}; give one state ({map.d},) or a cycle (period, {map.d})"
         )
-    states = orbit(map, u, period or 1, map._p, bound=1e150)
+    states = orbit(map, u, period or 1, parameter_values(map), bound=1e150)
     if states is None:
         raise ValueError(
             f"the orbit of the guess {u.tolist()} escapes before {period} steps; guess every state"
@@ -178,7 +178,7 @@ def newton(map: Map, states: np.ndarray, bound: float, p: tuple | None = None):
     Each round solves the condensed equations by least squares, so that a continuum of cycles is reached
     at its nearest point instead of being a singular system.
     """
-    p = map._p if p is None else p
+    p = parameter_values(map) if p is None else p
     last = np.inf
     for _ in range(_ROUNDS):
         system = linearize(map, states, p)
@@ -200,7 +200,7 @@ def newton(map: Map, states: np.ndarray, bound: float, p: tuple | None = None):
 
 
 def _residual(map: Map, states: np.ndarray, p: tuple | None = None) -> float:
-    system = linearize(map, states, map._p if p is None else p)
+    system = linearize(map, states, parameter_values(map) if p is None else p)
     return np.inf if system is None else float(np.abs(system.residual).max())
 
 
@@ -209,7 +209,7 @@ def as_cycle(map: Map, states: np.ndarray, error: float) -> Cycle:
     scale = 1 + np.abs(states).max()
     states = states[: minimal_period(states, _SAME * scale)]
     states = np.roll(states, -int(np.lexsort(states.T[::-1])[0]), axis=0)
-    system = linearize(map, states, map._p)
+    system = linearize(map, states, parameter_values(map))
     assert system is not None  # Newton has just evaluated the map here
     values = multipliers(system.monodromy)
     isolated = not _has_neighbour(map, states, system.monodromy, values)
@@ -222,7 +222,7 @@ def _has_neighbour(map: Map, states: np.ndarray, monodromy: np.ndarray, values: 
         return False
     _, _, rows = np.linalg.svd(monodromy - np.eye(len(monodromy)))
     scale = 1 + np.abs(states).max()
-    start = orbit(map, states[0] + _ASIDE * scale * rows[-1], len(states), map._p, bound=1e150)
+    start = orbit(map, states[0] + _ASIDE * scale * rows[-1], len(states), parameter_values(map), bound=1e150)
     found = newton(map, start, bound=_FAR * scale) if start is not None else None
     if found is None:
         return False
@@ -230,7 +230,7 @@ def _has_neighbour(map: Map, states: np.ndarray, monodromy: np.ndarray, values: 
     return 0.5 * _ASIDE * scale < distance < 2 * _ASIDE * scale
 
 
-def cycles(
+def find_cycles(
     map: Map,
     *,
     max_period: int,
@@ -278,7 +278,7 @@ def cycles(
     Examples
     --------
     >>> from trainability.maps import cubic_map
-    >>> cycles(cubic_map(1.1), max_period=2, box=[(0.1, 2)])
+    >>> find_cycles(cubic_map(1.1), max_period=2, box=[(0.1, 2)])
     2 cycles up to period 2, all of them (proved)
       Cycle(period 1, unstable, multipliers -1.2, through (1.04881), certified)
       Cycle(period 2, stable, multipliers 0.18, through (0.854309), certified)
@@ -361,7 +361,7 @@ def _search(map: Map, max_period: int, box: np.ndarray, cells: np.ndarray, seed:
     found: list[Cycle] = []
     for period in range(1, max_period + 1):
         for start in starts:
-            states = orbit(map, start, period, map._p, bound)
+            states = orbit(map, start, period, parameter_values(map), bound)
             result = newton(map, states, bound) if states is not None else None
             if result is None:
                 continue
@@ -378,7 +378,7 @@ def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], m
     """Cycles of minimal period `period`, each proved to exist and to be the only one near, and open cells."""
     flint = _balls.load_flint()
     balls = _balls.ball_map(map)
-    p = [flint.arb(x) for x in map._p]
+    p = [flint.arb(x) for x in parameter_values(map)]
     identity = flint.arb_mat(np.eye(map.d).tolist())
     margin = 0.05 * (box[:, 1] - box[:, 0])  # points on the box's edge are neither lost nor undecidable
     frame = [_balls.ball(lo - m, hi + m) for (lo, hi), m in zip(box, margin, strict=True)]
@@ -418,7 +418,7 @@ def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], m
         if any(_balls.contain(domain, _enclosure(c)) for c in shorter):
             continue  # the only zero there is a cycle of a shorter period
         first = [float(x.mid()) for x in enclosure]
-        states = orbit(map, first, period, map._p, bound=1e150)
+        states = orbit(map, first, period, parameter_values(map), bound=1e150)
         polished = newton(map, states, bound=1e150) if states is not None else None
         if polished is None or any(_balls.overlap(enclosure, _enclosure(c)) for c in shorter):
             undecided.append(np.array([[_balls.bounds(x) for x in enclosure]]))
@@ -429,13 +429,13 @@ def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], m
         apart = [
             abs(x - flint.arb(s)).abs_upper() for x, s in zip(enclosure, map_tuples(states)[0], strict=True)
         ]
-        system = linearize(map, states, map._p)
+        system = linearize(map, states, parameter_values(map))
         assert system is not None  # Newton has just evaluated the map here
         new.append(
             Cycle(
                 states=states,
                 multipliers=multipliers(system.monodromy),
-                error=max(float(x) for x in apart),
+                error=max(_balls.largest(x) for x in apart),
                 certified=True,
             )
         )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import _balls
+from ._shooting import parameter_values
 from .cycles import check_box, check_period
 from .maps import Map
 
@@ -88,7 +89,7 @@ def superstable_cycles(
     symbols = [x, *(sp.Symbol(name, real=True) for name in map.parameters)]
     slopes = [sp.diff(f, x), sp.diff(f, x, x), sp.diff(f, x, mu), f, sp.diff(f, mu)]
     evaluate = _balls.compile_balls(slopes, symbols)
-    p = [flint.arb(value) for value in map._p]
+    p = [flint.arb(value) for value in parameter_values(map)]
 
     def iterate(c, value, period):
         """f'(c), f^n(c) - c and their derivatives in (c, mu)."""
@@ -117,9 +118,7 @@ def superstable_cycles(
         undecided.append(zeros.undecided)
         for enclosure, domain in zip(zeros.enclosures, zeros.domains, strict=True):
             c, value = (float(e.mid()) for e in enclosure)
-            error = max(float((e - e.mid()).abs_upper()) for e in enclosure) + np.spacing(
-                max(abs(c), abs(value))
-            )
+            error = max(_balls.largest(e - e.mid()) for e in enclosure) + np.spacing(max(abs(c), abs(value)))
             point = [_balls.ball(z - error, z + error) for z in (c, value)]
             repeats = [r for r in rows if period % r[2] == 0 and _balls.contain(domain, r[4])]
             if not repeats and region[1, 0] <= value <= region[1, 1]:
