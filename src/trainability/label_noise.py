@@ -11,6 +11,7 @@ from itertools import product
 
 import numpy as np
 from scipy.optimize import NonlinearConstraint, minimize
+from scipy.sparse import csr_array
 from scipy.special import ndtr
 
 from ._finite import finite, positive
@@ -19,6 +20,7 @@ from ._finite import finite, positive
 # bottom, from where it is pushed up. Gauss panels shorter than the noise, with points enough for 1e-9.
 _DEPTH, _PANEL_POINTS, _PANEL = 26.0, 15, 0.8
 _SMALLEST_NOISE = 0.1  # the kernel then has 4900² entries
+_NEGLIGIBLE = 1e-40  # entries that no escape needs: a kick of more than 13 standard deviations
 _POWER_STEPS, _POWER_TOL = 20_000, 1e-14
 
 
@@ -65,13 +67,14 @@ def escape_hazard(mu: float, tau: float) -> float:
     kernel = q / (tau * np.sqrt(2 * np.pi)) * (np.exp(-(z_plus**2) / 2) + np.exp(-(z_minus**2) / 2))
     kernel *= weight
     kernel[:, 0] += _within(np.exp(0.5 * np.log(2 + mu) - _DEPTH) / x, drift, tau)
+    sparse = csr_array(np.where(kernel > _NEGLIGIBLE, kernel, 0.0))
     limit = np.sqrt(2 + mu) / x
     escape = ndtr((drift - limit) / tau) + ndtr((-drift - limit) / tau)  # |drift + τζ| > limit
     state = weight * np.exp(log_x - log_x.max())
     state /= state.sum()
     flux = 0.0
     for _ in range(_POWER_STEPS):
-        new = state @ kernel
+        new = state @ sparse
         new /= new.sum()
         last, flux = flux, float(new @ escape)
         settled = np.abs(new - state).sum() < _POWER_TOL and abs(flux - last) <= 1e-12 * flux
