@@ -20,8 +20,9 @@ FAMILIES = ["NanoGPT", "TransformerEncoder", "GPT2Model", "LlamaModel", "BertMod
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _fresh_torch():
     torch.manual_seed(0)
+    torch.backends.mha.set_fastpath_enabled(True)
 
 
 def build(name, **options):
@@ -86,6 +87,19 @@ def test_averaging_stack(a, causal, survival):
     found = measure_exponents(nn.Sequential(*[Averaging(a, causal) for _ in range(5)]), vectors().double())
     assert found.gradient == pytest.approx(2 * math.log(abs(1 + a)), abs=1e-12)
     assert found.angle == pytest.approx(2 * math.log(abs(1 + a * survival) / abs(1 + a)), abs=1e-12)
+
+
+def test_radial_differences_are_no_angles():
+    """Scaling every token by its own length changes lengths, so that only what is across a token may count."""
+
+    class Radial(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * x.norm(dim=2, keepdim=True)
+
+    model = nn.Sequential(*[Radial(3, 3, bias=False) for _ in range(4)]).double()
+    for layer in model:
+        nn.init.orthogonal_(layer.weight)
+    assert abs(measure_exponents(model, vectors(d_model=3).double()).angle) < 1e-12
 
 
 # ------------------------------------------------------------------------ an independent measurement
@@ -288,6 +302,7 @@ def test_model_is_left_bit_for_bit_when_something_raises(where):
             draw_unit_gain(m)
             m.h[0].ln_1.weight = nn.Parameter(torch.zeros(64))
             m.counter = torch.zeros(2)
+            m.zero_grad()
             fail()
 
     before = state(model)
@@ -326,8 +341,9 @@ def peak_bytes(function):
     return max(np.cumsum([nbytes for _, nbytes in sorted(changes, key=lambda c: c[0])]))
 
 
-@pytest.mark.parametrize("reinit", [None, draw_unit_gain], ids=["as is", "reinit"])
-def test_memory_within_two_forward_backward_passes(reinit):
+@pytest.mark.parametrize(("reinit", "passes"), [(None, 1.0), (draw_unit_gain, 2.0)], ids=["as is", "reinit"])
+def test_memory_within_two_forward_backward_passes(reinit, passes):
+    """Without gradients of parameters one pass is enough; a copy of the parameters comes on top with `reinit`."""
     model, tokens = NanoGPT(d_model=64, n_layers=8), ids(batch=8, n_tokens=32)
 
     def one_pass():
@@ -336,7 +352,7 @@ def test_memory_within_two_forward_backward_passes(reinit):
 
     one_pass()
     reference = peak_bytes(one_pass)
-    assert peak_bytes(lambda: measure_exponents(model, tokens, n_seeds=2, reinit=reinit)) < 2 * reference
+    assert peak_bytes(lambda: measure_exponents(model, tokens, n_seeds=2, reinit=reinit)) < passes * reference
     assert reference > 8 * 4 * 8 * 32 * 64 * 10  # ten activations per block at the least: the meter works
 
 
