@@ -147,8 +147,10 @@ def _pair(activation, v, delta):
 
     With them the deficit is ½ E (φ(s + d) - φ(s - d))², a mean of squares that nothing cancels in.
     """
+    scale = _checked_scale(v, activation)
+    if delta == 0:
+        return 0.0, gaussian_mean(lambda x: _phi(activation, scale * x)[1] ** 2, scale=scale)[0]
     s_scale, d_scale = np.sqrt(max(v - delta / 2, 0.0)), np.sqrt(delta / 2)
-    _checked_scale(v, activation)
     worst = np.inf
     for halving in range(3):
         (s, ws), (d, wd) = _nodes(s_scale * 2**halving), _nodes(d_scale * 2**halving)
@@ -161,7 +163,7 @@ def _pair(activation, v, delta):
             results.append(_with_error(fine, coarse))
         (deficit, deficit_error), (slope, slope_error) = results
         worst = max(deficit_error, slope_error * abs(slope))  # a slope of 0 is legitimate
-        if delta == 0 or worst <= _TOLERANCE:
+        if worst <= _TOLERANCE:
             return deficit, slope
     raise ArithmeticError(f"the kernel of {activation} at v={v}, δ={delta} reached only {worst:.1e}")
 

@@ -217,7 +217,9 @@ def critical_initialization(
     vary = (vary,) if isinstance(vary, str) else tuple(vary)
     ranges = _checked_bounds(init, vary, bounds or {})
     logs = np.log([ranges[name] for name in vary])  # (k, 2)
-    start = np.clip([math.log(max(getattr(init, name), 1e-300)) for name in vary], logs[:, 0], logs[:, 1])
+    own = np.log([max(getattr(init, name), np.finfo(float).tiny) for name in vary])
+    start = np.clip(own, logs[:, 0], logs[:, 1])
+    inside = bool((start == own).all())
 
     # Where the norm grows, exponents are means over the stack; elsewhere they are those of its resting state.
     over = depth if q is not None or not np.isfinite(collapsed_norm(gains(init))) else None
@@ -231,24 +233,13 @@ def critical_initialization(
     # On open axes a kernel is averaged once for each sigma_mlp, not once for each point.
     on_grid = exponents(np.ix_(*lines)).reshape(2, -1)
     larger = np.abs(on_grid).max(0)
-    limit = 1 / (margin * depth)
-
-    distance = ((points - start[:, None]) ** 2).sum(0)
-    feasible = larger <= limit
-    if larger.min() < _EXACT:
-        x, kind = points[:, np.where(larger < _EXACT, distance, np.inf).argmin()], "exact"
-    elif np.abs(exponents(start)).max() <= limit:
-        x, kind = start, "deep enough"
-    elif feasible.any():
-        nearest = points[:, np.where(feasible, distance, np.inf).argmin()]
-        x, kind = _nearest_within(exponents, start, nearest, logs, limit), "deep enough"
-    else:
-        x, kind = _smallest_larger(exponents, points[:, larger.argmin()], logs), "trade-off"
-        if np.abs(exponents(x)).max() <= limit:
-            kind = "deep enough"
-    if kind != "exact" and np.abs(exponents(x)).max() < _EXACT:
-        kind = "exact"
-    found = init.with_values(**{name: float(np.exp(v)) for name, v in zip(vary, x, strict=True)})
+    silent = init.alpha_attn * init.sigma_value == 0 and not {"alpha_attn", "sigma_value"} & set(vary)
+    x, kind = _choose(exponents, start, points, larger, logs, 1 / (margin * depth), may_vanish=silent)
+    found = (
+        init
+        if x is start and inside
+        else init.with_values(**dict(zip(vary, np.exp(x).tolist(), strict=True)))
+    )
     angle, gradient = (float(value) for value in exponents(x))
     front = _frontier(np.abs(on_grid))
     return CriticalInitialization(
@@ -264,6 +255,27 @@ def critical_initialization(
             "gradient": on_grid[1, front],
         },
     )
+
+
+def _choose(exponents, start, points, larger, logs, limit, *, may_vanish):
+    """Logarithms of the answer and its kind, from the larger |exponent| at every point of the grid."""
+
+    def size(x):
+        return np.abs(exponents(x)).max()
+
+    best = points[:, larger.argmin()]
+    if may_vanish:  # without attention both exponents are one and the same function, which may have a zero
+        x = start if size(start) < _EXACT else _smallest_larger(exponents, best, logs)
+        if size(x) < _EXACT:
+            return x, "exact"
+    if size(start) <= limit:
+        return start, "deep enough"
+    if (larger <= limit).any():
+        distance = ((points - start[:, None]) ** 2).sum(0)
+        nearest = points[:, np.where(larger <= limit, distance, np.inf).argmin()]
+        return _nearest_within(exponents, start, nearest, logs, limit), "deep enough"
+    x = _smallest_larger(exponents, best, logs)
+    return x, "deep enough" if size(x) <= limit else "trade-off"
 
 
 def _nearest_within(exponents, start, guess, logs, limit):
