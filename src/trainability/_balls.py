@@ -221,7 +221,7 @@ def zeros_in_box(function: Callable, box: np.ndarray, *, min_width: float, max_c
     Parameters
     ----------
     function : callable
-        ``function(cell)`` takes m balls and returns None if it can exclude a zero there, or
+        ``function(cell)`` takes m balls and returns None if it can exclude a zero of interest there, or
         ``(values_at, jacobian)``: a function giving F at m exact balls, and the enclosure of F' over the
         cell as an `arb_mat`, or None where the cell is too wide to say anything.
     min_width : float
@@ -296,7 +296,9 @@ def _examine(function: Callable, cell: list) -> tuple[str, list, list]:
         return "open", [], []
     for _ in range(12):  # each round roughly squares the relative width, until rounding stops it
         refined = function(K)
-        if refined is None or refined[1] is None:
+        if refined is None:  # the zero is there, but seen closely it is not one that is asked for
+            return "empty", [], []
+        if refined[1] is None:
             break
         middle = [k.mid() for k in K]
         at_middle = refined[0](middle)

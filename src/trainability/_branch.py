@@ -116,10 +116,10 @@ class Family:
         t[-1] = 1
         return self.correct(self.pack(states, parameter), t)
 
-    def shows_freedom(self, point: "Point") -> bool:
+    def shows_freedom(self, point: "Point", tolerance: float = 1e-8) -> bool:
         """Whether more than a curve of cycles passes here, so that the cycle is not isolated."""
         singular = np.linalg.svd(point.system.closing / self.column_units, compute_uv=False)
-        return bool(singular[-1] < 1e-8 * max(1.0, singular[0]))
+        return bool(singular[-1] < tolerance * max(1.0, singular[0]))
 
     @property
     def column_units(self) -> np.ndarray:

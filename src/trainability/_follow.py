@@ -15,6 +15,9 @@ import numpy as np
 _FIRST, _GROWTH, _SHORTEST, _COSINE = 1 / 16, 1.6, 1e-12, 0.95
 
 
+LOST = "no solution could be found further on"
+
+
 class Solution(Protocol):
     """A solution in scaled coordinates z with the unit tangent t of the curve there."""
 
@@ -52,7 +55,7 @@ def follow(
     while len(solutions) < max_points:
         old = solutions[-1]
         if step < _SHORTEST:
-            return solutions, "no solution could be found further on"
+            return solutions, LOST
         new = correct(old.z + step * old.t, old.t)
         if new is None or new.t @ old.t < _COSINE or np.linalg.norm(new.z - old.z) > 1.5 * step:
             step /= 2

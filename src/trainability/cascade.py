@@ -190,12 +190,12 @@ def _doublings(diagram: BifurcationDiagram) -> list[tuple[SpecialPoint, Branch]]
 
 
 def _jet(map: Map, parameter: str) -> Callable:
-    """``jet(x, λ)`` -> (f, f_x, f_λ, f_xx, f_xλ) on mpmath numbers, other parameters at their values."""
+    """``jet(x, λ)`` -> (f, f_x, f_λ, f_xx, f_xλ) on mpmath numbers, other parameters at their exact values."""
     import sympy as sp
 
     (f,) = map.expressions
     x, value = sp.Symbol(map.variables[0], real=True), sp.Symbol(parameter, real=True)
-    fixed = {sp.Symbol(k, real=True): sp.Float(v, 17) for k, v in map.parameters.items() if k != parameter}
+    fixed = {sp.Symbol(k, real=True): sp.Rational(v) for k, v in map.parameters.items() if k != parameter}
     f = f.xreplace(fixed)
     body = [f, sp.diff(f, x), sp.diff(f, value), sp.diff(f, x, x), sp.diff(f, x, value)]
     return sp.lambdify([x, value], body, modules="mpmath", cse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._branch import BRANCH, DEGENERATE, FLIP, SHRINKS, TORUS, Family, Point, refine, sign_changes
-from ._follow import follow
+from ._follow import LOST, follow
 from ._shooting import minimal_period
 from .cycles import Cycle, Cycles, check_period, find_cycle, guessed_states
 from .dynamics import settle_map
@@ -331,6 +331,10 @@ class _Explorer:
         )
         if end.startswith("closes"):
             solutions = solutions[:-1]  # beyond its end the branch retraces itself, half a cycle later
+        last = solutions[-1]
+        if end == LOST and last.family.shows_freedom(last, 1e-5):
+            self._register(last, DEGENERATE)
+            end = "runs into cycles that are not isolated"
         rows = []
         for i, point in enumerate(solutions):
             rows.append((point, point.stable))
@@ -354,16 +358,26 @@ class _Explorer:
                 break
             result = refine(low, high, FLIP) if low.tests[FLIP] * high.tests[FLIP] < 0 else None
             if result is not None:
-                if self._register(result[0], FLIP, switch=False):
+                known = self._find(result[0], FLIP)
+                self._register(result[0], FLIP, switch=False)
+                if known is None:
                     self.queue.append(_Seed((replace(low, t=-low.t), low)))
+                else:
+                    self._drop_seed(known)  # this branch is the one that leaves it
                 return f"closes on a flip of period {shorter}"
         self._register(point, DEGENERATE)
         return f"closes on cycles of period {shorter} that are not isolated"
 
-    def _register(self, point: Point, kind: str, *, switch: bool = True) -> bool:
-        """Record a bifurcation unless it is known; queue the branches that leave it. True if it was new."""
-        if any(self._is_known(point, kind, other) for other in self.points):
-            return False
+    def _drop_seed(self, origin: int) -> None:
+        self.queue = deque(seed for seed in self.queue if seed.origin != origin)
+
+    def _register(self, point: Point, kind: str, *, switch: bool = True) -> None:
+        """Record a bifurcation unless it is known; queue the branches that leave it."""
+        known = self._find(point, kind)
+        if known is not None:
+            if kind == BRANCH and self.points[known].branch != len(self.branches):
+                self._drop_seed(known)  # this branch is the one that crosses there
+            return
         self.points.append(
             SpecialPoint(
                 kind=kind,
@@ -374,7 +388,7 @@ class _Explorer:
             )
         )
         if not switch or kind not in (FLIP, BRANCH, DEGENERATE):
-            return True
+            return
         seed = None
         if kind == FLIP and 2 * point.family.period <= self.max_period:
             seed = _doubled(point)
@@ -384,9 +398,13 @@ class _Explorer:
             self.unfollowed += 1
         else:
             self.queue.append(replace(seed, origin=len(self.points) - 1))
-        return True
 
-    def _is_known(self, point: Point, kind: str, other: SpecialPoint) -> bool:
+    def _find(self, point: Point, kind: str) -> int | None:
+        """Index of a special point among those known."""
+        same = (i for i, other in enumerate(self.points) if self._is_same(point, kind, other))
+        return next(same, None)
+
+    def _is_same(self, point: Point, kind: str, other: SpecialPoint) -> bool:
         width = self.interval[1] - self.interval[0]
         if kind != other.kind or point.family.period != other.period:
             return False

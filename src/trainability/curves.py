@@ -12,6 +12,8 @@ from .continuation import SpecialPoint, check_interval
 from .dynamics import settle_map
 from .maps import Map
 
+_PAIR_LOST = "the pair becomes real"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BifurcationCurve:
@@ -146,7 +148,7 @@ def bifurcation_curve(
 
     def accept(old: _Point, new: _Point) -> str:
         pair_lost = start.kind == TORUS and not has_complex_pair(new.multipliers)
-        return "the pair becomes real" if pair_lost else ""
+        return _PAIR_LOST if pair_lost else ""
 
     z = (np.concatenate([start.states[0], values]) - offset) / scale
     if not np.abs(equations(z)).max() < 1e-6:
@@ -165,7 +167,7 @@ def bifurcation_curve(
             max_points=int(100 / max_step),
             accept=accept,
         )
-        pieces.append(piece)
+        pieces.append(piece[:-1] if end == _PAIR_LOST else piece)
         ends.append(end)
     points = [*reversed(pieces[0]), *pieces[1][1:]]
     return BifurcationCurve(
