@@ -198,7 +198,7 @@ def misiurewicz_measure(mu: float, *, n_points: int = _POINTS) -> BalancedMeasur
     Parameters
     ----------
     mu : float
-        A Misiurewicz parameter to full precision (`misiurewicz_parameter`), below 2.
+        A Misiurewicz parameter to full precision (`misiurewicz_parameter`); 2 is one, where all is known.
     n_points : int, optional
         Chebyshev points for each interval.
 
@@ -224,9 +224,9 @@ def misiurewicz_measure(mu: float, *, n_points: int = _POINTS) -> BalancedMeasur
     0.680005844117 -0.542929010581
     """
     mu = float(finite("mu", mu))
-    if not 1 < mu < 2:
+    if not 1 < mu <= 2:
         raise ValueError(
-            f"mu={mu} must lie in (1, 2) to be a Misiurewicz parameter; at 2 use `chebyshev_density`"
+            f"mu={mu} must lie in (1, 2] to be a Misiurewicz parameter"
         )
     r = 1 + mu
     edges = _markov_edges(r)
