@@ -81,7 +81,7 @@ def propagate(init: Initialization, depth: int, *, q: float = 1.0, rho: float = 
     Notes
     -----
     Exact in expectation for one block. Over blocks two closures enter: all tokens share one norm (error of
-    relative size cv², theory/24), and gradients are independent of the block's weights.
+    relative size cv², theory/25 (eq:closure)), and gradients are independent of the block's weights.
 
     Examples
     --------
