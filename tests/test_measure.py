@@ -374,6 +374,14 @@ def test_copied_layers_are_remarked():
     assert not apart.remarks
 
 
+def test_where_normalisation_follows_the_sum_the_size_of_the_input_is_no_matter():
+    """The first normalisation divides gradients by the size of what enters: an effect of the input, not of depth."""
+    model = encoder()
+    found = [measure_exponents(model, scale * vectors()) for scale in (1.0, 50.0)]
+    assert found[0].gradient == pytest.approx(found[1].gradient, abs=1e-5)
+    assert found[1].at_tokens.gradient < found[0].at_tokens.gradient - 2 * math.log(50) / 6 + 0.3
+
+
 def test_profile_is_that_of_the_tokens():
     """q and p/q of the embedded tokens by hand, and rates that add up to the profile's ends."""
     model = NanoGPT().eval()

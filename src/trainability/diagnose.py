@@ -15,6 +15,8 @@ __all__ = ["Diagnosis", "diagnose"]
 # Depth scales of twice the depth, a change by exp(1/2) through the model, count as critical. The proposed change
 # aims higher, because a single draw of finite width scatters about the prediction (by 0.05 at width 128, depth 64).
 _MARGIN, _AIM = 2.0, 3.0
+# A proposal that leaves every scale within this of what it was is no change.
+_UNCHANGED = 1e-9
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -66,6 +68,9 @@ class Diagnosis:
         if self.critical is None or isinstance(self.measured.theory, str):
             return "weaker residual branches: only the theory's architectures can be tuned to a number"
         before, after = self.measured.theory, self.critical.initialization
+        moved = max(abs(getattr(after, name) - getattr(before, name)) for name in self.critical.vary)
+        if moved < _UNCHANGED:
+            return "none: these scales are critical at infinite width, and this draw is off them by chance"
         change = ", ".join(
             f"{name} {getattr(before, name):.3g} -> {getattr(after, name):.3g}" for name in self.critical.vary
         )

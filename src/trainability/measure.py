@@ -1,22 +1,18 @@
 """Angle and gradient exponent of a torch model, measured on the user's own weights and tokens."""
 
-import contextlib
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.autograd.forward_ad as forward_ad
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ._blocks import Visit, as_tokens, find_blocks, left_as_found, run
-from ._families import are_copies, read_initialization
+from ._blocks import as_tokens, find_blocks, left_as_found
+from ._families import are_copies, block_weights, read_initialization
+from ._probes import at_mean, backpropagate, is_causal, log, push_forward, size_and_spread, stack
 from .geometry import Exponents, Initialization, predict_exponents
 
 __all__ = ["MeasuredExponents", "measure_exponents"]
@@ -72,8 +68,9 @@ def measure_exponents(
     """Measure the angle and the gradient exponent of a torch model.
 
     Both are growth rates per block at the collapsed state, where all tokens of a sequence are one vector:
-    a state that every transformer preserves, whatever its mask. Each is averaged over all blocks, so that
-    exponent x n_blocks is the change through the whole model.
+    a state that every transformer preserves, whatever its mask. The vector is one that enters the first block
+    (of unit mean square where normalisation follows the sum, as it is before every later block). Each rate
+    is averaged over all blocks, so that exponent x n_blocks is the change through the whole model.
 
     - Angle: growth of ε = 1 - cos between tokens that differ infinitesimally, by forward derivatives, for
       tokens that drift along the sequence. Under full attention every pattern of differences has the same
@@ -115,9 +112,8 @@ def measure_exponents(
     Torch's scaled dot-product attention has forward derivatives on its math path alone, which is taken for
     them, one block at a time; gradients use the model's own kernels. No gradients of parameters are formed:
     memory stays below one forward-backward pass (0.7 measured), or, with `reinit`, below one pass and a copy
-    of the parameters. Sums are
-    taken in float64 and perturbations rescaled at every block: a bfloat16 model can be measured, and any
-    depth. A collapse of the given tokens deeper than rounding, 1 - p/q < eps², counts as eps².
+    of the parameters. Sums are taken in float64 and perturbations rescaled at every block: a bfloat16 model can
+    be measured, and any depth. A collapse of the given tokens deeper than rounding, 1 - p/q < eps², counts as eps².
 
     References
     ----------
@@ -143,7 +139,7 @@ def measure_exponents(
                 torch.manual_seed(k)
                 reinit(model)
             draws.append(_draw(model, ids, found, torch.Generator().manual_seed(k)))
-        causal = _is_causal(model, ids, found)
+        causal = is_causal(model, ids, found)
         theory = read_initialization(
             found,
             n_tokens=draws[0].n_tokens,
@@ -207,202 +203,43 @@ def _draw(model: nn.Module, tokens: Tensor, blocks: Sequence[nn.Module], generat
     def look(k: int, stream: Tensor) -> Tensor:
         nonlocal n_tokens
         n_tokens = stream.shape[1]
-        size, spread = _size_and_spread(stream.detach().double())
-        _log(size, f"the stream after block {k}" if k else "the stream before the first block")
+        size, spread = size_and_spread(stream.detach().double())
+        log(size, f"the stream after block {k}" if k else "the stream before the first block")
         q.append(size)
         epsilon.append((spread / size).clamp(min=torch.finfo(stream.dtype).eps ** 2))
         return stream
 
     pick = torch.rand((), generator=generator)
+    weights = block_weights(blocks[0])
+    normed = not isinstance(weights, str) and not weights.pre_norm
 
     def collapse(stream: Tensor) -> Tensor:
         token = int(pick * stream.shape[1])
-        return stream[:, token : token + 1].expand_as(stream)
+        vector = stream[:, token : token + 1]
+        return (vector / vector.square().mean(2, keepdim=True).sqrt() if normed else vector).expand_as(stream)
 
-    growth, overlap = _backpropagate(
+    growth, overlap = backpropagate(
         model, tokens, blocks, enter=lambda x: x, share=look, independent=True, generator=generator
     )
-    collapsed_growth, _ = _backpropagate(
+    collapsed_growth, _ = backpropagate(
         model,
         tokens,
         blocks,
         enter=collapse,
-        share=lambda k, x: _at_mean(x),
+        share=lambda k, x: at_mean(x),
         independent=False,
         generator=generator,
     )
     towards_input = np.cumsum(growth[:, ::-1], axis=1)[:, ::-1]
     return _Draw(
         n_tokens=n_tokens,
-        q=_stack(q),
-        epsilon=_stack(epsilon),
+        q=stack(q),
+        epsilon=stack(epsilon),
         log_gradient=np.pad(towards_input, ((0, 0), (0, 1))),
         gradient_similarity=overlap,
-        angle_growth=_push_forward(model, tokens, blocks, enter=collapse, generator=generator),
+        angle_growth=push_forward(model, tokens, blocks, enter=collapse, generator=generator),
         gradient_growth=collapsed_growth,
     )
-
-
-def _backpropagate(
-    model: nn.Module,
-    tokens: Tensor,
-    blocks: Sequence[nn.Module],
-    *,
-    enter: Callable[[Tensor], Tensor],
-    share: Visit,
-    independent: bool,
-    generator: torch.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Send a random cotangent from the last block's output back to the first block's input.
-
-    Returns the log growth of its mean square through every block, (batch, n_blocks), and the similarity of
-    its vectors at every layer, (batch, n_blocks + 1).
-    """
-    growth: dict[int, Tensor] = {}
-    similarity: dict[int, Tensor] = {}
-    ends: dict[int, Tensor] = {}
-
-    def unit(k: int, gradient: Tensor) -> Tensor:
-        exact = gradient.double()
-        size, spread = _size_and_spread(exact)
-        growth[k] = _log(size, f"the gradient before block {k + 1}")
-        similarity[k] = 1 - spread / size
-        return (exact / size.sqrt()[:, None, None]).to(gradient.dtype)
-
-    def visit(k: int, stream: Tensor) -> Tensor:
-        if k == 0:
-            stream = enter(stream).detach().clone().requires_grad_()
-        elif not stream.requires_grad:
-            raise ValueError(
-                f"block {k} ({type(blocks[k - 1]).__name__}) gives an output that cannot be differentiated with "
-                "respect to its input; look for no_grad, inference_mode, detach or integer arithmetic in it"
-            )
-        if k in (0, len(blocks)):
-            ends[k] = stream
-        if k < len(blocks):
-            stream.register_hook(partial(unit, k))
-            return share(k, stream)
-        return share(k, stream).detach()
-
-    with torch.enable_grad(), _derivatives_exist():
-        run(model, tokens, blocks, visit)
-        end = ends[len(blocks)]
-        cotangent = _normal(end if independent else end[:, :1], generator).expand_as(end)
-        cotangent = unit(len(blocks), cotangent)
-        torch.autograd.grad(end, ends[0], cotangent)
-    layers = range(len(blocks) + 1)
-    return _stack([growth[k] for k in layers[:-1]]), _stack([similarity[k] for k in layers])
-
-
-def _push_forward(
-    model: nn.Module,
-    tokens: Tensor,
-    blocks: Sequence[nn.Module],
-    *,
-    enter: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
-) -> np.ndarray:
-    """Log growth of ε through every block, (batch, n_blocks), for infinitesimal differences of collapsed tokens."""
-    growth: list[Tensor] = []
-
-    def visit(k: int, stream: Tensor) -> Tensor:
-        if k == 0:
-            point = enter(stream)
-            drift = torch.arange(stream.shape[1], dtype=torch.float64, device=stream.device)
-            tangent = drift[None, :, None] * _normal(stream[:, :1], generator).double()
-        else:
-            point, moved = forward_ad.unpack_dual(stream)
-            if moved is None:
-                raise ValueError(
-                    f"block {k} ({type(blocks[k - 1]).__name__}) loses forward derivatives; look for detach, or a "
-                    "kernel of its own in place of torch's attention"
-                )
-            tangent = moved.double()
-            growth.append(_log(_squared_angle(point, tangent), f"the angle after block {k}"))
-        point = _at_mean(point).contiguous()
-        if k >= len(blocks):
-            return point
-        tangent = tangent - tangent.mean(1, keepdim=True)
-        tangent = tangent / _squared_angle(point, tangent).sqrt()[:, None, None]
-        return forward_ad.make_dual(point, tangent.to(stream.dtype))
-
-    with torch.no_grad(), _derivatives_exist(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        run(model, tokens, blocks, visit)
-    return _stack(growth)
-
-
-def _is_causal(model: nn.Module, tokens: Tensor, blocks: Sequence[nn.Module]) -> bool:
-    """Whether the first token is blind to the last one."""
-    blind = False
-
-    def visit(k: int, stream: Tensor) -> Tensor:
-        nonlocal blind
-        if k == 0:
-            only_last = torch.zeros_like(stream)
-            only_last[:, -1] = torch.linspace(-1, 1, stream.shape[-1]).to(stream)
-            return forward_ad.make_dual(stream, only_last)
-        point, moved = forward_ad.unpack_dual(stream)
-        if k == 1:
-            blind = moved is not None and not moved[:, 0].any()
-        return point
-
-    with torch.no_grad(), _derivatives_exist(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        run(model, tokens, blocks, visit)
-    return blind
-
-
-@contextlib.contextmanager
-def _derivatives_exist() -> Iterator[None]:
-    """Turn torch's complaint about a kernel without derivatives into advice."""
-    try:
-        yield
-    except RuntimeError as error:  # NotImplementedError is one
-        missing = re.search(r"forward.AD with (\S+)|derivative for (\S+)|(jvp)|(vmap)", str(error))
-        if missing is None:
-            raise
-        kernel = next((name for name in missing.groups()[:2] if name), "a custom autograd function")
-        raise ValueError(
-            f"{kernel} has no derivative of the kind needed; use torch's scaled_dot_product_attention, whose math "
-            "path has all of them, or plain tensor operations (attn_implementation='sdpa' or 'eager')"
-        ) from error
-
-
-def _size_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean square q of vectors (batch, n, d), and q - p from their differences, without cancellation; (batch,)."""
-    spread = (x - x.mean(1, keepdim=True)).square().mean(2).sum(1) / (x.shape[1] - 1)
-    return x.square().mean((1, 2)), spread
-
-
-def _squared_angle(point: Tensor, tangent: Tensor) -> Tensor:
-    """Mean of 1 - cos between tokens at `point` that are moved along `tangent`, to leading order; (batch,)."""
-    point = point[:, :1].double()
-    length = point.square().sum(2, keepdim=True)
-    across = tangent - (tangent * point).sum(2, keepdim=True) / length * point
-    return _size_and_spread(across / length.sqrt())[1] * point.shape[2]
-
-
-def _at_mean(stream: Tensor) -> Tensor:
-    """Put tokens that agree up to rounding exactly at one point; sums of gradients pass unchanged."""
-    return stream.mean(1, keepdim=True).expand_as(stream)
-
-
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator).to(like)
-
-
-def _log(size: Tensor, what: str) -> Tensor:
-    """Log of a squared size, (batch,); a `ValueError` where there is none."""
-    if not bool(size.isfinite().all()):
-        raise ValueError(
-            f"{what} is not finite; measure in a wider dtype, or look for weights that are not finite"
-        )
-    if not bool((size > 0).all()):
-        raise ValueError(f"{what} is exactly 0, so that nothing can be said of its growth")
-    return size.log()
-
-
-def _stack(layers: list[Tensor]) -> np.ndarray:
-    return torch.stack(layers, dim=1).cpu().numpy()
 
 
 def _mean_and_stderr(samples: np.ndarray) -> tuple[float, float]:
