@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainability.diagnose import diagnose
+from trainability.diagnosis import diagnose
 from trainability.reinitialize import apply_initialization
 
 from .models import NanoGPT, encoder, ids, vectors
