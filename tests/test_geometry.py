@@ -337,6 +337,7 @@ def test_full_attention_branch_removes_every_difference():
     init = Initialization(n_tokens=4, alpha_attn=1.0, alpha_mlp=0.5, sigma_attn=1.0, sigma_mlp=1.0)
     assert predict_exponents(init).angle == -math.inf
     assert predict_exponents(init).phase == "ordered, exploding"
+    assert predict_exponents(init.with_values(sigma_attn=0.0), at="run", depth=2).angle == -math.inf
 
 
 def test_growing_norm_makes_exponents_decay():
@@ -419,6 +420,7 @@ def test_bad_initializations(values, message):
         (lambda init: fixed_points(init.with_values(causal=True)), "use propagate_gram"),
         (lambda init: predict_exponents(init, at="home"), "known are collapsed, stable, run"),
         (lambda init: predict_exponents(init, at="run"), "pass depth"),
+        (lambda init: predict_exponents(init, at="run", depth=4000), "leaves the range of floats"),
         (lambda init: predict_exponents(init, q=-1.0), "q must be positive"),
         (lambda init: predict_exponents(init, depth=0), "depth=0"),
         (lambda init: predict_exponents(init.with_values(sigma_value=0.0, sigma_mlp=0.0)), "dies out"),

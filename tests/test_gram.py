@@ -134,6 +134,31 @@ def test_attention_weights_follow_their_law():
 
 
 @pytest.mark.parametrize(
+    ("head_dim", "own", "other"),
+    [(4, (0.4917, 0.0015), (0.1413, 0.0011)), (16, (0.5308, 0.0012), (0.1131, 0.0007))],
+)
+def test_narrow_heads_attend_less_sharply(head_dim, own, other):
+    """Overlaps of rows sampled from real queries and keys at n = 16, cosine 0.2, sigma_attn = 4."""
+    rng = np.random.default_rng(1)
+    epsilon = np.broadcast_to(0.8 * (1 - np.eye(16)), (2000, 16, 16))
+    w = draw_attention(epsilon, 4.0, causal=False, rng=rng, head_dim=head_dim)
+    overlaps = w @ np.swapaxes(w, -1, -2)
+    mine = np.einsum("rii->r", overlaps) / 16
+    theirs = (overlaps.sum((1, 2)) - 16 * mine) / 240
+    for found, (value, error) in ((mine, own), (theirs, other)):
+        assert abs(found.mean() - value) < 4 * np.hypot(error, found.std() / np.sqrt(2000))
+
+
+def test_causal_runs_carry_their_sampling_error():
+    init = INIT.with_values(causal=True)
+    run = predict_exponents(init, at="run", depth=4, q=1.0, rho=0.3)
+    assert 0 < run.angle_stderr < 0.02
+    many = propagate_gram(init, simplex_gram(8, rho=0.3), 4, n_runs=1500, seed=5)
+    assert abs(run.angle - np.log(many.epsilon.values[:, -1].mean() / 0.7) / 4) < 4.5 * run.angle_stderr
+    assert abs(run.gradient - np.log(many.gradient_q.values[:, 0].mean()) / 4) < 4.5 * run.gradient_stderr
+
+
+@pytest.mark.parametrize(
     ("gram", "message"),
     [
         (np.eye(3), "it needs \\(8, 8\\)"),

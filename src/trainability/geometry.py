@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ._gaussian import kernel_table
+from .gram import propagate_gram, simplex_gram
 from .initialization import Exponents, Initialization, check_name
 from .recursion import (
     attention_step,
@@ -41,6 +42,7 @@ __all__ = [
 # Where fixed points are looked for: √ε, dense towards collapse. Roots closer than two neighbours (1%) are one.
 _SCAN = np.concatenate([np.geomspace(1e-6, 0.02, 200), np.linspace(0.02, 1.0, 401)[1:]])
 _ROUNDING = 1e-12
+_RUNS = 64  # draws of the attention weights of a causal run: a relative error of some percent
 _STEP = 1e-5  # relative step of the central differences that give a fixed point's multipliers
 
 
@@ -240,7 +242,8 @@ def predict_exponents(
         "stable": at the state that orthogonal tokens reach. There `angle` is the rate at which the angle relaxes,
         and `gradient` that of the leading gradient mode.
         "run": means over a run of `depth` blocks from norm q and cosine rho; `angle` is log(ε_L/ε_0)/L and
-        `gradient` is log(Q_0/Q_L)/L for independent random gradients at the output.
+        `gradient` is log(Q_0/Q_L)/L for independent random gradients at the output. Under a causal mask the
+        run is sampled (64 draws of the attention weights), and the exponents bear standard errors.
     depth : int, optional
         Needed for "run". With "collapsed", the exponents are means over that many blocks, which makes them
         defined for a stream whose norm grows (residual="one" with norm="pre").
@@ -258,7 +261,7 @@ def predict_exponents(
     ------
     ValueError
         If the stream has no resting norm and no depth is given, if it dies out, if depth < 1, q ≤ 0 or rho is
-        outside [0, 1), or if at="stable" or "run" with a causal mask.
+        outside [0, 1), or if at="stable" with a causal mask.
 
     References
     ----------
@@ -277,11 +280,8 @@ def predict_exponents(
     if at == "run":
         if depth is None:
             raise ValueError('at="run" averages over a run of blocks: pass depth=...')
-        layers = propagate(init, depth, q=float(resting_norm(init, g, depth=depth, q=q)), rho=rho)
-        epsilon, gradient = layers.epsilon.values, layers.gradient_q.values
-        if epsilon[-1] == 0:
-            return Exponents(-math.inf, float(np.log(gradient[0])) / depth)
-        return Exponents(float(np.log(epsilon[-1] / epsilon[0])) / depth, float(np.log(gradient[0])) / depth)
+        start = float(resting_norm(init, g, depth=depth, q=q))
+        return _run_exponents(init, depth, start, rho)
     if at == "stable":
         return _stable_exponents(init)
     start = resting_norm(init, g, depth=depth, q=q)
@@ -290,6 +290,33 @@ def predict_exponents(
     else:
         angle, gradient = stack_exponents(g, depth, start)
     return Exponents(float(angle), float(gradient))
+
+
+def _run_exponents(init: Initialization, depth: int, q: float, rho: float) -> Exponents:
+    """Exponents of a run through `depth` blocks, the growth of means."""
+    if init.causal:
+        layers = propagate_gram(init, simplex_gram(init.n_tokens, q=q, rho=rho), depth, n_runs=_RUNS)
+        epsilon, gradient = layers.epsilon.values[:, -1] / (1 - rho), layers.gradient_q.values[:, 0]
+    else:
+        layers = propagate(init, depth, q=q, rho=rho)
+        epsilon, gradient = layers.epsilon.values[-1:] / (1 - rho), layers.gradient_q.values[:1]
+    angle, angle_stderr = _rate(
+        "ε", epsilon, depth, may_vanish=init.alpha_attn == 1 and init.residual != "one"
+    )
+    growth, growth_stderr = _rate("the gradient", gradient, depth)
+    return Exponents(angle, growth, angle_stderr, growth_stderr)
+
+
+def _rate(what: str, gains: np.ndarray, depth: int, *, may_vanish: bool = False) -> tuple[float, float]:
+    """Log of the mean gain over `depth` blocks, per block, with its standard error."""
+    mean = float(gains.mean())
+    if mean == 0 and may_vanish:
+        return -math.inf, 0.0
+    if not 0 < mean < math.inf:
+        raise ValueError(
+            f'depth={depth}: {what} leaves the range of floats; take fewer blocks, or at="collapsed"'
+        )
+    return math.log(mean) / depth, float(gains.std()) / mean / math.sqrt(len(gains)) / depth
 
 
 def _stable_exponents(init: Initialization) -> Exponents:

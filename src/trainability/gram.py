@@ -45,7 +45,8 @@ def propagate_gram(
     Parameters
     ----------
     init : Initialization
-        Its n_tokens must be that of `gram`.
+        Its n_tokens must be that of `gram`. With d_model, queries and keys have d_model / n_heads dimensions;
+        the width is infinite in all else.
     gram : array_like, shape (n, n)
         Dot products x_i·x_j / d of the tokens that enter: symmetric, positive semidefinite, no zero norm.
     depth : int
@@ -124,8 +125,10 @@ def propagate_gram(
     )
 
 
-def draw_attention(epsilon, sigma_attn: float, *, causal: bool, rng) -> np.ndarray:
-    """Draw attention weights of one head at infinite width.
+def draw_attention(
+    epsilon, sigma_attn: float, *, causal: bool, rng: np.random.Generator, head_dim: int | None = None
+) -> np.ndarray:
+    """Draw attention weights of one head.
 
     Parameters
     ----------
@@ -134,18 +137,33 @@ def draw_attention(epsilon, sigma_attn: float, *, causal: bool, rng) -> np.ndarr
     sigma_attn : float
     causal : bool
     rng : numpy.random.Generator
+    head_dim : int, optional
+        Dimension of queries and keys, whose product has heavier tails than a Gaussian; left out, infinite.
 
     Returns
     -------
     ndarray, shape (runs, n, n)
         Row i holds the weights that token i gives to all.
+
+    Examples
+    --------
+    >>> epsilon = np.broadcast_to(1 - np.eye(3), (2, 3, 3))  # orthogonal tokens
+    >>> draw_attention(epsilon, 0.0, causal=True, rng=np.random.default_rng(0))[0].round(2)
+    array([[1.  , 0.  , 0.  ],
+           [0.5 , 0.5 , 0.  ],
+           [0.33, 0.33, 0.33]])
     """
     n = epsilon.shape[-1]
     rows = _root(1 - epsilon)
     # What all keys share shifts a row's logits by a constant, which softmax ignores: keys count from their mean.
     centre = np.eye(n) - 1 / n
     columns = _root(-centre @ epsilon @ centre)
-    logits = sigma_attn * rows @ rng.standard_normal(epsilon.shape) @ np.swapaxes(columns, -1, -2)
+    if head_dim is None:
+        form = rng.standard_normal(epsilon.shape)
+    else:
+        query, key = (rng.standard_normal((len(epsilon), n, head_dim)) for _ in range(2))
+        form = query @ _t(key) / np.sqrt(head_dim)
+    logits = sigma_attn * rows @ form @ _t(columns)
     if causal:
         logits = np.where(np.tri(n, dtype=bool), logits, -np.inf)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
@@ -179,8 +197,10 @@ class _Block:
     def draw_attention(self, epsilon, rng):
         """Weights of every head, a list of arrays (runs, n, n)."""
         init = self.init
+        head_dim = None if init.d_model is None else init.d_model // init.n_heads
         return [
-            draw_attention(epsilon, init.sigma_attn, causal=init.causal, rng=rng) for _ in range(init.n_heads)
+            draw_attention(epsilon, init.sigma_attn, causal=init.causal, rng=rng, head_dim=head_dim)
+            for _ in range(init.n_heads)
         ]
 
     def attend(self, state, heads):
