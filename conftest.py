@@ -2,6 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Compilation makes first examples slow; the same examples at every run keep the tests reproducible.
+settings.register_profile("trainability", deadline=None, derandomize=True)
+settings.load_profile("trainability")
 
 
 @pytest.fixture(autouse=True)

@@ -163,7 +163,8 @@ class Grid(Mapping):
             rounded = self[name].astype(dtype)
             if len(rounded) < 2:
                 continue
-            apart = np.diff(rounded) / np.spacing(np.abs(rounded[1:]))
+            size = np.maximum(np.abs(rounded[1:]), np.abs(rounded[:-1]))
+            apart = np.diff(rounded) / np.spacing(size)
             if apart.min() < MIN_ULP:
                 i = int(apart.argmin())
                 raise ValueError(

@@ -163,19 +163,19 @@ class LinearTransformer:
             )
 
     def _train(self, pixels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Train one ensemble of fixed size."""
+        """Train one ensemble of fixed size; tensors carry the pixel as their last axis."""
         dim = self.prompt.dim
-        U, v = (torch.from_numpy(w) for w in self.initial_weights(pixels))
-        W_KQ = torch.zeros(len(v), dim + 1, dim + 1, dtype=torch.float64)
+        U, v = self.initial_weights(pixels)
+        W_KQ = torch.zeros(dim + 1, dim + 1, len(v), dtype=torch.float64)
         W_PV = torch.zeros_like(W_KQ)
-        W_KQ[:, :dim, :dim], W_PV[:, dim, dim] = U, v
-        free = torch.full((2, dim + 1, dim + 1), float(self.mode != "blocks"), dtype=torch.float64)
+        W_KQ[:dim, :dim], W_PV[dim, dim] = torch.from_numpy(np.moveaxis(U, 0, -1)), torch.from_numpy(v)
+        free = torch.full((2, dim + 1, dim + 1, 1), float(self.mode != "blocks"), dtype=torch.float64)
         free[0, :dim, :dim] = free[1, dim, dim] = 1.0  # gradients elsewhere are dropped in mode "blocks"
         weights = (W_KQ.requires_grad_(), W_PV.requires_grad_())
         prompts = [self.prompt, self.prompt.flipped()] if self.mode == "pair" else [self.prompt]
         E = torch.from_numpy(np.stack([p.matrix for p in prompts]))  # (prompt, dim + 1, token)
-        target = torch.tensor([p.y_query for p in prompts], dtype=torch.float64)
-        lr = torch.from_numpy(np.ascontiguousarray(pixels["lr"]))[:, None, None]
+        target = torch.tensor([[p.y_query] for p in prompts], dtype=torch.float64)
+        lr = torch.from_numpy(np.ascontiguousarray(pixels["lr"]))
         watch = _Watch(len(v), zero_loss=float(target.square().mean() / 2))
 
         for _ in range(self.n_steps):
@@ -184,9 +184,8 @@ class LinearTransformer:
                 break
             gradients = torch.autograd.grad(loss.sum(), weights)
             with torch.no_grad():
-                running = watch.running[:, None, None]
                 for weight, gradient, mask in zip(weights, gradients, free, strict=True):
-                    weight.copy_(torch.where(running, weight - lr * gradient * mask, weight))
+                    weight.copy_(torch.where(watch.running, weight - lr * gradient * mask, weight))
         with torch.no_grad():
             watch.see(_loss(W_KQ, W_PV, E, target))
         return watch.observables()
@@ -195,14 +194,15 @@ class LinearTransformer:
 def _loss(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean over prompts of half the squared error of the query's label, shape (pixel,).
 
-    Only the query's column of the attention output is formed; the others do not enter the loss.
+    Of the attention output only the query's label is formed; nothing else enters the loss. Contractions are
+    sums over an axis that is not the pixel's: a matrix product would group pixels, and round them by place.
     """
     query = E[:, :, -1]  # (prompt, d)
-    keyed = torch.einsum("mij,pj->mpi", W_KQ, query)  # (pixel, prompt, d)
-    scores = torch.einsum("pit,mpi->mpt", E, keyed) / (E.shape[-1] - 1)  # (pixel, prompt, token)
-    mixed = torch.einsum("pit,mpt->mpi", E, scores)
-    output = query + torch.einsum("mij,mpj->mpi", W_PV, mixed)
-    return (output[:, :, -1] - target).square().mean(dim=1) / 2
+    keyed = (W_KQ * query[:, None, :, None]).sum(dim=2)  # (prompt, d, pixel)
+    scores = (E[..., None] * keyed[:, :, None]).sum(dim=1) / (E.shape[-1] - 1)  # (prompt, token, pixel)
+    mixed = (E[..., None] * scores[:, None]).sum(dim=2)  # (prompt, d, pixel)
+    label = query[:, -1:] + (W_PV[-1] * mixed).sum(dim=1)  # (prompt, pixel)
+    return (label - target).square().mean(dim=0) / 2
 
 
 class _Watch:
