@@ -312,7 +312,7 @@ def _rate(what: str, gains: np.ndarray, depth: int, *, may_vanish: bool = False)
     mean = float(gains.mean())
     if mean == 0 and may_vanish:
         return -math.inf, 0.0
-    if not 0 < mean < math.inf:
+    if not np.finfo(float).tiny <= mean < math.inf:  # below, rounding stops the decay
         raise ValueError(
             f'depth={depth}: {what} leaves the range of floats; take fewer blocks, or at="collapsed"'
         )
