@@ -104,6 +104,11 @@ def slice_exponents(
         Of the map with relative noise 2e-15: exact decimal parameters may lie in windows too narrow for
         doubles, of which this takes the average.
 
+    Notes
+    -----
+    On an attracting cycle the error is that of an incomplete turn, of order 64/n, which the standard error
+    need not show; `balanced_cycle` is exact there.
+
     Raises
     ------
     SliceEscaped
@@ -130,7 +135,6 @@ def slice_exponents(
         sums, escapes, done = _slice_sums(x, kappa, nu * mu, ratio, steps, edge, rng)
     if escapes:
         raise SliceEscaped(escapes, done)
-    # Orbits on a cycle differ by where they start in it: an error of order 1/steps that the spread measures.
     means = sums / steps
     errors = means.std(axis=1, ddof=1) / np.sqrt(_ORBITS)
     along, across, extra, *stderr = np.concatenate([means.mean(axis=1), errors]).tolist()
