@@ -318,3 +318,18 @@ def test_bad_curves():
     pitchfork = bifurcation_diagram(cubic_map, "mu", (-0.5, 0.5), start=[0.0]).points[0]
     with pytest.raises(ValueError, match="branch point forms no curve"):
         bifurcation_curve(cubic_map, pitchfork, ("mu", "mu"), ((0, 1), (0, 1)))
+
+
+def test_every_flip_is_one_end_of_one_doubled_branch():
+    """A wild landscape: folds and flips crowd together, and each flip is left or met exactly once."""
+    wild = gradient_descent("log(1 + exp(-3*u)) + u**2 / 20 + cos(u) / 3", "u", lr=0.1)
+    diagram = bifurcation_diagram(wild, "lr", (0.1, 60), start=[2.5], max_period=4)
+    flips = [point for point in diagram.points if point.kind == "flip" and point.period == 2]
+    doubled = [branch for branch in diagram.branches if branch.period == 4]
+    met = sum(end == "closes on a flip of period 2" for branch in doubled for end in branch.ends)
+    assert len(flips) == len(doubled) + met
+    assert len(flips) > 10
+    assert diagram.parameters("degenerate").size == 0
+    for point in diagram.points:
+        critical = 1 if point.kind == "fold" else -1
+        assert abs(point.multipliers[0] - critical) < 1e-9

@@ -116,6 +116,14 @@ class Family:
         t[-1] = 1
         return self.correct(self.pack(states, parameter), t)
 
+    def near(self, states: np.ndarray, parameter: float) -> "Point | None":
+        """The cycle nearest a guess, across the branch through it."""
+        system = self.linearize(states, parameter)
+        if system is None:
+            return None
+        w = np.linalg.svd(system.closing / self.column_units)[2][-1] / self.column_units
+        return self.correct(self.pack(states, parameter), self.direction(system.P[:-1] @ w, w[-1]))
+
     def shows_freedom(self, point: "Point", tolerance: float = 1e-8) -> bool:
         """Whether more than a curve of cycles passes here, so that the cycle is not isolated."""
         singular = np.linalg.svd(point.system.closing / self.column_units, compute_uv=False)
@@ -195,7 +203,7 @@ def refine(old: Point, new: Point, kind: str) -> tuple[Point, str] | None:
     try:
         part = brentq(lambda x: at(x).tests[kind], 0, 1, xtol=1e-15, rtol=4 * np.finfo(float).eps)
         found = at(part)
-    except (ArithmeticError, ValueError):
+    except (ArithmeticError, ValueError, RuntimeError):  # lost the branch, no sign change, or no convergence
         return None
     if kind == TORUS and not has_complex_pair(found.multipliers):
         return found, ""  # two real multipliers with product 1: a neutral saddle, no bifurcation

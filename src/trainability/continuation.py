@@ -24,8 +24,13 @@ _LARGEST_MULTIPLIER = 1e8
 _ASIDE, _ASIDE_MOVES, _OTHER = np.geomspace(1e-2, 1e-7, 11), 0.2, 0.999
 # A branch ends where a state exceeds this many times the size of the starting cycle, unless told otherwise.
 _ESCAPE = 20.0
+# Half-lengths of the bracket on the parent branch in which the flip is sought that a doubled branch closes on.
+_AROUND = np.geomspace(1e-7, 1e-2, 11)
 # Two bifurcations of a kind nearer than this, in units of the interval and of the states, are one.
 _SAME_PARAMETER, _SAME_STATES = 1e-7, 1e-3
+# A branch whose parameter changes more slowly than this along it stands still to rounding: the bifurcation
+# that it left is degenerate, as in a linear or piecewise linear map.
+_VERTICAL = 1e-9
 # Neighbours closer than this between which a bifurcation cannot be refined: reported as degenerate.
 _UNRESOLVED = 1e-6
 
@@ -298,6 +303,8 @@ class _Explorer:
         between: dict[int, list[Point]] = {}  # id of the point before -> bifurcations after it
 
         def accept(old: Point, new: Point) -> str:
+            if max(abs(old.t[-1]), abs(new.t[-1])) < _VERTICAL:
+                return "cycles fill an interval at one parameter"
             found = []
             for kind in sign_changes(old, new):
                 result = refine(old, new, kind)
@@ -347,26 +354,28 @@ class _Explorer:
         """The branch has shrunk onto one of a shorter period: register the flip there if it is new."""
         family = point.family
         shorter = minimal_period(point.states, 1e-9 * family.size)
-        parent = replace(family, period=shorter)
         if 2 * shorter != family.period:
             return f"closes on a cycle of period {shorter}"
-        for distance in np.geomspace(1e-5, 1e-2, 7) * (self.interval[1] - self.interval[0]):
-            low, high = (
-                parent.fixed(point.states[:shorter], point.parameter + s * distance) for s in (-1, 1)
-            )
-            if low is None or high is None or parent.shows_freedom(low) or parent.shows_freedom(high):
-                break
-            result = refine(low, high, FLIP) if low.tests[FLIP] * high.tests[FLIP] < 0 else None
-            if result is not None:
-                known = self._find(result[0], FLIP)
-                self._register(result[0], FLIP, switch=False)
-                if known is None:
-                    self.queue.append(_Seed((replace(low, t=-low.t), low)))
-                else:
-                    self._drop_seed(known)  # this branch is the one that leaves it
-                return f"closes on a flip of period {shorter}"
+        parent = replace(family, period=shorter).near(point.states[:shorter], point.parameter)
+        if parent is None or parent.family.shows_freedom(parent):
+            self._register(point, DEGENERATE)
+            return f"closes on cycles of period {shorter} that are not isolated"
+        for distance in _AROUND:
+            low, high = (parent.family.correct(parent.z + s * distance * parent.t, parent.t) for s in (-1, 1))
+            if low is None or high is None or low.tests[FLIP] * high.tests[FLIP] >= 0:
+                continue
+            result = refine(low, high, FLIP)
+            if result is None:
+                continue
+            known = self._find(result[0], FLIP)
+            self._register(result[0], FLIP, switch=False)
+            if known is None:
+                self.queue.append(_Seed((replace(low, t=-low.t), low)))
+            else:
+                self._drop_seed(known)  # this branch is the one that leaves it
+            return f"closes on a flip of period {shorter}"
         self._register(point, DEGENERATE)
-        return f"closes on cycles of period {shorter} that are not isolated"
+        return f"closes on a cycle of period {shorter}"
 
     def _drop_seed(self, origin: int) -> None:
         self.queue = deque(seed for seed in self.queue if seed.origin != origin)
