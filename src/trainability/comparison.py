@@ -76,7 +76,8 @@ class Comparison:
     agreement : float
         Share of known pixels on which both say the same.
     agreement_interval : tuple of float
-        95 %, Wilson's with the design effect of pixels in blocks of 8 × 8.
+        95 %, Wilson's with the design effect of pixels in blocks of 8 × 8; honest while errors cluster
+        over fewer pixels than that.
     balanced_accuracy : float
         Mean over observed outcomes of the share predicted right; NaN if none was observed.
     balanced_accuracy_interval : tuple of float

@@ -1,0 +1,98 @@
+"""The command line: answers, JSON, help that teaches, exit codes."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import trainability as tr
+from trainability import cli
+
+runner = CliRunner()
+
+
+def run(*words):
+    return runner.invoke(cli.app, list(words), catch_exceptions=False)
+
+
+def main(monkeypatch, *words):
+    """Exit code of the program as a shell sees it."""
+    monkeypatch.setattr(sys, "argv", ["trainability", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code
+
+
+def test_phase_answers_in_words_and_in_json():
+    assert "mu = 1.1: 2-cycle" in run("phase", "1.1").stdout
+    answer = json.loads(run("phase", "1.1", "--json").stdout)
+    assert answer["phase"] == "2-cycle"
+    assert answer["thresholds"] == tr.thresholds()
+
+
+@pytest.mark.parametrize("command", ["demo", "phase", "diagram", "map", "validate"])
+def test_help_teaches_and_names_the_function(command):
+    text = run(command, "--help").stdout
+    assert "In Python" in text
+    assert "trainability." in text
+    assert len(text.splitlines()) > 10
+
+
+def test_map_trains_draws_and_continues(tmp_path):
+    store, picture = tmp_path / "m.zarr", tmp_path / "m.png"
+    words = ("map", str(store), "--x", "lr:0.03:0.6:12:log", "--y", "imbalance:-1:1:10", "--n-steps", "50")
+    text = run(*words, "--picture", str(picture)).stdout
+    assert "diverged" in text
+    assert picture.stat().st_size > 5_000
+    assert run(*words).stdout.splitlines()[-1] == text.splitlines()[-1]
+
+
+def test_validate_gives_numbers(tmp_path):
+    words = ("validate", "--out", str(tmp_path), "--pixels", "12", "--n-steps", "300", "--workers", "1")
+    answer = json.loads(run(*words, "--json").stdout)
+    assert answer["imbalance"]["diverged"]["agreement"] > 0.95
+    assert answer["imbalance"]["diverged"]["boundary_pixels"]["max"] < 1
+    assert "imbalance: diverged:" in run(*words).stdout
+
+
+def test_diagram_writes_a_picture(tmp_path):
+    run("diagram", "--out", str(tmp_path / "d.png"), "--from", "0.5", "--to", "1.5", "--columns", "40")
+    assert (tmp_path / "d.png").stat().st_size > 10_000
+
+
+def test_demo_runs(tmp_path):
+    text = run("demo", "--out", str(tmp_path), "--pixels", "12", "--n-steps", "60", "--workers", "1").stdout
+    assert "agree" in text
+    assert "report.html" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("phase", "nan"), 2, "mu must be finite"),
+        (("map", "X", "--x", "width:1:2:4"), 2, "axis 'width' is not a hyperparameter of LinearTransformer; it has lr"),
+        (("map", "X", "--x", "lr:1:4"), 2, "write name:low:high:pixels"),
+        (("map", "X", "--x", "lr:4:1:4"), 2, "empty or reversed"),
+        (("map", "X", "--mode", "most"), 2, "mode='most'"),
+        (("demo", "--out", "/dev/null/demo"), 1, "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path, words, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(monkeypatch, *words) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_exits_130_and_says_how_to_continue(monkeypatch, capsys):
+    def interrupted():
+        stop = KeyboardInterrupt()
+        stop.add_note("stopped after 2 of 4 tiles; run the same command again to continue")
+        raise stop
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert main(monkeypatch) == 130
+    assert "run the same command again" in capsys.readouterr().err
