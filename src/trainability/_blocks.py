@@ -203,6 +203,10 @@ def run(model: nn.Module, tokens: Tensor, blocks: Sequence[nn.Module], visit: Vi
     def after(block: nn.Module, args: tuple, output: Any) -> Any:
         nonlocal seen
         seen += 1
+        if seen > len(blocks):
+            raise ValueError(
+                f"the forward pass calls more blocks than the {len(blocks)} given; pass blocks=[...], one for each call"
+            )
         first = output[0] if isinstance(output, tuple | list) and output else output
         if not _is_stream(first):
             kind = getattr(first, "dtype", type(first).__name__)
@@ -223,7 +227,7 @@ def run(model: nn.Module, tokens: Tensor, blocks: Sequence[nn.Module], visit: Vi
             handle.remove()
     if seen != len(blocks):
         raise ValueError(
-            f"the forward pass called the {len(blocks)} blocks {seen} times; pass blocks=[...], one for each call"
+            f"the forward pass called the {len(blocks)} blocks only {seen} times; pass as blocks=[...] those it uses"
         )
 
 

@@ -133,8 +133,9 @@ def _derivatives_exist() -> Iterator[None]:
             raise
         kernel = next((name for name in missing.groups()[:2] if name), "a custom autograd function")
         raise ValueError(
-            f"{kernel} has no derivative of the kind needed; use torch's scaled_dot_product_attention, whose math "
-            "path has all of them, or plain tensor operations (attn_implementation='sdpa' or 'eager')"
+            f"{kernel} has no derivative of the kind needed; use plain tensor operations in its place, and for "
+            "attention torch's scaled_dot_product_attention, whose math path has all derivatives "
+            "(in HuggingFace models attn_implementation='sdpa' or 'eager', experts_implementation='eager')"
         ) from error
 
 
