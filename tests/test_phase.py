@@ -64,6 +64,18 @@ def test_orthogonal_tokens_stay_without_attention():
     assert float(diagram.epsilon[0]) == 1.0
 
 
+@pytest.mark.parametrize("at", ["collapsed", "stable"])
+def test_a_dying_stream_is_one_pixel_and_not_an_error(at):
+    diagram = phase_diagram(
+        INIT.with_values(sigma_value=0.0), at=at, sigma_mlp=[0.0, 1.0], alpha_mlp=[0.3, 0.6]
+    )
+    np.testing.assert_array_equal(diagram.phase.values[0], [-1, -1])
+    assert np.isnan(diagram.angle.values[0]).all()
+    assert np.isfinite(diagram.angle.values[1]).all()
+    with pytest.raises(ValueError, match="dies out"):
+        phase_diagram(INIT.with_values(sigma_value=0.0), at=at, sigma_mlp=[0.0])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

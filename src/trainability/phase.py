@@ -16,7 +16,7 @@ _TABLE = np.linspace(0.0, 1.0, 513)
 # Where the search looks for a change of sign, from orthogonal tokens down; roots below ε = 1e-8 count as collapse.
 _DESCENT = np.concatenate([np.linspace(1.0, 0.02, 80), np.geomspace(0.02, 1e-4, 16)[1:]])
 _STEP = 1e-4  # relative, of the differences behind the relaxation rate
-_PHASES = ("ordered", "chaotic", "coexistence")
+_PHASES = {-1: "dies_out", 0: "ordered", 1: "chaotic", 2: "coexistence"}
 
 
 def phase_diagram(
@@ -44,10 +44,11 @@ def phase_diagram(
     Returns
     -------
     xarray.Dataset
-        Dims in the order of `axes`: angle and gradient (nats per block) and phase (int8: 0 ordered, 1 chaotic,
-        2 coexistence of an uncollapsed and a collapsed stable state). With at="stable" angle is the
-        relaxation rate of the state, angle_collapsed the exponent at collapse, and epsilon and q are the state;
-        epsilon is 0 where tokens collapse. Agrees with `predict_exponents` to 1e-6, at="collapsed" to rounding.
+        Dims in the order of `axes`: angle and gradient (nats per block) and phase, int8: 0 ordered, 1 chaotic,
+        2 coexistence of an uncollapsed and a collapsed stable state, -1 where the stream dies out and exponents
+        are NaN. With at="stable" angle is the relaxation rate of the state, angle_collapsed the exponent at
+        collapse, and epsilon and q are the state; epsilon is 0 where tokens collapse. Agrees with
+        `predict_exponents` to 1e-6, at="collapsed" to rounding.
 
     Raises
     ------
@@ -88,16 +89,19 @@ def phase_diagram(
         )
         fields = {"angle": angle, "gradient": gradient}
         collapsed = angle
-    phase = np.broadcast_to(collapsed > 0, shape).astype(np.int8)
+    phase = np.where(np.isnan(collapsed), -1, collapsed > 0)
     if at == "stable":
-        phase = np.where((fields["epsilon"] > 0) & (collapsed <= 0), np.int8(2), phase)
+        phase = np.where((fields["epsilon"] > 0) & (collapsed <= 0), 2, phase)
     return xr.Dataset(
         {
             **{name: (tuple(axes), np.array(np.broadcast_to(v, shape))) for name, v in fields.items()},
             "phase": (
                 tuple(axes),
-                phase,
-                {"flag_values": np.arange(3, dtype=np.int8), "flag_meanings": " ".join(_PHASES)},
+                np.broadcast_to(phase, shape).astype(np.int8),
+                {
+                    "flag_values": np.array(list(_PHASES), np.int8),
+                    "flag_meanings": " ".join(_PHASES.values()),
+                },
             ),
         },
         coords=axes,
@@ -153,7 +157,7 @@ def _kernel_rows(activation, sigma_mlp, sigma_bias):
     return np.stack([ratio, np.concatenate([start, slope], axis=1)], axis=2), row
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _weights(t, nodes):
     """First node and the four weights of cubic interpolation at t on a uniform grid of [0, 1]."""
     x = t * (nodes - 1)
@@ -163,7 +167,7 @@ def _weights(t, nodes):
     return i, (-b * c * d / 6, a * c * d / 2, -a * b * d / 2, a * b * c / 6)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _read(table, column, i, w):
     return (
         w[0] * table[i, column]
@@ -173,7 +177,7 @@ def _read(table, column, i, w):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _block(q, epsilon, s, attention, mlp, normed):
     """(q, ε) after a block, and between its sub-blocks."""
     i, w = _weights(np.sqrt(epsilon), len(attention))
@@ -187,7 +191,7 @@ def _block(q, epsilon, s, attention, mlp, normed):
     return q1, epsilon1, q2, epsilon2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _slaved(epsilon, s, attention, normed):
     """Norm at which the stream rests while ε is held."""
     if normed:
@@ -197,14 +201,14 @@ def _slaved(epsilon, s, attention, normed):
     return (s[2] * branch + s[3] * s[4]) / (1 - s[0] * s[2])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _excess(t, s, attention, mlp, normed):
     """ε'/ε - 1 at ε = t²."""
     epsilon = t * t
     return _block(_slaved(epsilon, s, attention, normed), epsilon, s, attention, mlp, normed)[3] / epsilon - 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _root(low, high, f_low, f_high, s, attention, mlp, normed):
     """Root of the excess in a bracket, by false position with halving of a stuck end (Illinois)."""
     for _ in range(60):
@@ -219,7 +223,7 @@ def _root(low, high, f_low, f_high, s, attention, mlp, normed):
     return middle
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _modulus(a, b, c, d):
     """Largest modulus of the eigenvalues of [[a, b], [c, d]]."""
     half, determinant = (a + d) / 2, a * d - b * c
@@ -229,7 +233,7 @@ def _modulus(a, b, c, d):
     return abs(half) + np.sqrt(square)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _rates(epsilon, s, attention, mlp, normed):
     """Norm, relaxation rate and gradient exponent at a fixed point."""
     q = _slaved(epsilon, s, attention, normed)
@@ -263,7 +267,7 @@ def _rates(epsilon, s, attention, mlp, normed):
     return q, np.log(multiplier), np.log(gradient)
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, error_model="numpy")
 def _search(scalars, attention, attention_row, mlp, mlp_row, descent, normed):
     """(ε, q, relaxation rate, gradient exponent) of the first fixed point below ε = 1; ε = 0 at collapse."""
     out = np.zeros((len(scalars), 4))

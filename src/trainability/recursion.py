@@ -103,7 +103,8 @@ def collapsed_exponents(g: Gains, q):
 def resting_norm(init: Initialization, g: Gains, *, depth: int | None = None, q: float | None = None):
     """Norm at which collapsed exponents are taken: `q` if given, else the stream's own; arrays welcome.
 
-    Over a run of `depth` blocks a stream that never rests starts from 1; without one it is a `ValueError`.
+    Over a run of `depth` blocks a stream that never rests starts from 1; without a depth it is a `ValueError`.
+    A stream that dies out has none: NaN on a grid, a `ValueError` where all of it dies.
     """
     if q is not None:
         return positive("q", q)
@@ -114,12 +115,12 @@ def resting_norm(init: Initialization, g: Gains, *, depth: int | None = None, q:
             "exponents with it decay like 1/depth: pass depth=... (and q=... of the embedded tokens) to average "
             "them over a stack"
         )
-    if (rest <= 0).any():
+    if (rest <= 0).all():
         raise ValueError(
             f"the stream dies out: both branches are silent (sigma_value={init.sigma_value}, "
             f"sigma_mlp={init.sigma_mlp}, sigma_out={init.sigma_out}) while the skips shrink it"
         )
-    return np.where(np.isfinite(rest), rest, 1.0)
+    return np.where(rest > 0, np.where(np.isfinite(rest), rest, 1.0), np.nan)
 
 
 def stack_exponents(g: Gains, depth: int, q):
