@@ -205,7 +205,7 @@ def run(model: nn.Module, tokens: Tensor, blocks: Sequence[nn.Module], visit: Vi
         seen += 1
         if seen > len(blocks):
             raise ValueError(
-                f"the forward pass calls more blocks than the {len(blocks)} given; pass blocks=[...], one for each call"
+                f"the forward pass calls more blocks than the {len(blocks)} given; pass blocks=[...], one per call"
             )
         first = output[0] if isinstance(output, tuple | list) and output else output
         if not _is_stream(first):
