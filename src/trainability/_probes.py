@@ -131,7 +131,7 @@ def _derivatives_exist() -> Iterator[None]:
         missing = re.search(r"forward.AD with (\S+)|derivative for (\S+)|jvp", str(error))
         if missing is None:
             raise
-        kernel = next((name for name in missing.groups()[:2] if name), "a custom autograd function")
+        kernel = next((name for name in missing.groups() if name), "a custom autograd function")
         raise ValueError(
             f"{kernel} has no derivative of the kind needed; use plain tensor operations in its place, and for "
             "attention torch's scaled_dot_product_attention, whose math path has all derivatives "
