@@ -161,10 +161,10 @@ def settle_map(map: Map | Callable[..., Map], parameter: str, value: float) -> M
 def as_columns(
     map: Map, u: np.ndarray, parameters: Mapping[str, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay states (..., d) and parameters that broadcast against (...) out as (d, pixels) and (k, pixels)."""
+    """Lay states (..., d) and parameters that broadcast against (...) out as fresh arrays (d, pixels) and (k, pixels)."""
     values = {**map.parameters, **(parameters or {})}
     shape = u.shape[:-1]
-    columns = np.ascontiguousarray(u.reshape(-1, map.d).T)
+    columns = u.reshape(-1, map.d).T.copy()
     rows = [np.broadcast_to(np.asarray(v, dtype=float), shape).ravel() for v in values.values()]
     return columns, np.array(rows, dtype=float).reshape(len(rows), columns.shape[1])
 

@@ -158,8 +158,7 @@ def lyapunov_spectrum(
     else:
         u, frame, windows, length = resume.state, resume.frame, resume.windows, resume.window_length
         m = len(frame)
-    state = np.ascontiguousarray(u[:, None])
-    frame = np.ascontiguousarray(frame[:, :, None])
+    state, frame = u[:, None].copy(), frame[:, :, None].copy()  # both move along in place
     parameters = np.array(list(map.parameters.values()))[:, None]
     wanted = max(n // length, 1)
     chunk = wanted if target_stderr is None else max(wanted // 8, 2)

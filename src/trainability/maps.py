@@ -134,7 +134,7 @@ class Map:
     def __call__(self, u) -> np.ndarray:
         """Apply the map once to states of shape (..., d)."""
         u = self.check_states(u)
-        columns = np.ascontiguousarray(u.reshape(-1, self.d).T)
+        columns = u.reshape(-1, self.d).T.copy()  # stepped in place
         _apply(self.step, columns, self.u_like, self._p)
         return np.ascontiguousarray(columns.T).reshape(u.shape)
 
