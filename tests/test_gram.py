@@ -173,6 +173,19 @@ def test_bad_dot_products(gram, message):
         propagate_gram(INIT, gram, 2)
 
 
+@pytest.mark.parametrize("gradients", ["mean", "drawn"])
+def test_exploding_gradients_end_at_infinity(gradients):
+    init = INIT.with_values(n_tokens=2, sigma_value=40.0, sigma_attn=10.0, alpha_mlp=0.9, sigma_mlp=100.0,
+                            activation="erf", residual="normed")  # fmt: skip
+    layers = propagate_gram(init, simplex_gram(2), 300, n_runs=2, gradients=gradients)
+    assert not np.isnan(layers.gradient_gram).any()
+    assert np.isfinite(layers.epsilon).all()
+    symmetric = propagate(init, 300)
+    assert not np.isnan(symmetric.gradient_q).any()
+    assert np.isinf(symmetric.gradient_q[0])
+    assert np.isinf(layers.gradient_q[:, 0]).all()
+
+
 def test_bad_options():
     gram = simplex_gram(8)
     for options, message in (

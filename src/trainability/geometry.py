@@ -72,8 +72,8 @@ def propagate(init: Initialization, depth: int, *, q: float = 1.0, rho: float = 
     -------
     xarray.Dataset
         Along `layer` = 0 … depth (the stream before block layer + 1): q, p, rho = p/q, epsilon = 1 - rho,
-        gradient_q (Q), gradient_p (P). Along `block` = 1 … depth (between its two sub-blocks): q_mid, p_mid,
-        epsilon_mid.
+        gradient_q (Q) and gradient_p (P), inf beyond the range of floats. Along `block` = 1 … depth (between
+        its two sub-blocks): q_mid, p_mid, epsilon_mid.
 
     Raises
     ------
@@ -106,8 +106,10 @@ def propagate(init: Initialization, depth: int, *, q: float = 1.0, rho: float = 
         stream.append(mlp_step(g, kernel, *middle[-1]))
     gradients = [np.array([1.0, 0.0])]
     for before, between in zip(reversed(stream[:-1]), reversed(middle), strict=True):
-        through_mlp = mlp_transfer(g, kernel, *between) @ gradients[-1]
-        gradients.append(attention_transfer(g, table, *before, init.n_tokens) @ through_mlp)
+        block = attention_transfer(g, table, *before, init.n_tokens) @ mlp_transfer(g, kernel, *between)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = block @ gradients[-1]
+        gradients.append(gradient if np.isfinite(gradient).all() else np.full(2, np.inf))
     (qs, epsilon), (q_mid, epsilon_mid) = np.array(stream, float).T, np.array(middle, float).T
     gradient_q, gradient_p = np.array(gradients[::-1]).T
     along = {

@@ -66,7 +66,7 @@ def propagate_gram(
     xarray.Dataset
         Along `layer` = 0 … depth: gram and gradient_gram (layer, token, other), means over runs; and per run
         (run, layer): q and gradient_q (means over tokens), epsilon (mean over pairs of 1 - cosine). At the output,
-        each token's gradient is an independent random vector.
+        each token's gradient is an independent random vector. Gradients beyond the range of floats are inf.
 
     Raises
     ------
@@ -106,9 +106,14 @@ def propagate_gram(
         layers.append(after)
     gradient = np.broadcast_to(np.eye(len(gram)), (n_runs, *gram.shape))
     back = [gradient]
+    drawing = rng if gradients == "drawn" else None
     for before, middle, w in zip(reversed(layers[:-1]), reversed(middles), reversed(weights), strict=True):
-        through_mlp = block.think_back(middle, back[-1])
-        back.append(block.attend_back(before, w, through_mlp, rng if gradients == "drawn" else None))
+        finite = np.isfinite(back[-1]).all(axis=(1, 2), keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = block.think_back(middle, np.where(finite, back[-1], 0.0))
+            gradient = block.attend_back(before, w, gradient, drawing)
+        finite &= np.isfinite(gradient).all(axis=(1, 2), keepdims=True)
+        back.append(np.where(finite, gradient, np.inf))
     back.reverse()
     pairs = ~np.eye(len(gram), dtype=bool)
     run_layer, per_layer = ("run", "layer"), ("layer", "token", "other")
