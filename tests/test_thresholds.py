@@ -294,3 +294,47 @@ def test_safe_lr_converges_below_and_not_above():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.slow
+def test_critical_lr_by_bisection_on_the_attention_layer():
+    """100 random prompts and weights: 34 halvings, each a training run of the layer by autograd."""
+    torch = pytest.importorskip("torch")
+    n, dim, n_examples, n_steps = 100, 3, 6, 2500
+    prompts = [random_prompt(n_examples, dim, seed=seed) for seed in range(n)]
+    rng = np.random.default_rng(0)
+    U, v = rng.standard_normal((n, dim, dim)), rng.standard_normal(n)
+    expected = np.array([critical_lr(*each) for each in zip(prompts, U, v, strict=True)])
+
+    E = torch.tensor(np.array([prompt.matrix for prompt in prompts]))
+    label = torch.tensor([prompt.y_query for prompt in prompts], dtype=torch.float64)
+    start_PV, start_KQ = (
+        torch.zeros(n, dim + 1, dim + 1, dtype=torch.float64),
+        torch.zeros(n, dim + 1, dim + 1, dtype=torch.float64),
+    )
+    start_PV[:, -1, -1], start_KQ[:, :dim, :dim] = torch.tensor(v), torch.tensor(U)
+    masks = torch.zeros_like(start_PV), torch.zeros_like(start_KQ)
+    masks[0][:, -1, -1], masks[1][:, :dim, :dim] = 1, 1
+
+    def diverges(lr):
+        lr = torch.tensor(lr)[:, None, None]
+        weights = [start_PV.clone(), start_KQ.clone()]
+        for _ in range(n_steps):
+            for W in weights:
+                W.requires_grad_()
+            out = E + weights[0] @ E @ (E.mT @ weights[1] @ E) / n_examples
+            loss = ((out[:, -1, -1] - label) ** 2 / 2).nan_to_num(nan=torch.inf)
+            gradients = torch.autograd.grad(loss.sum(), weights)
+            weights = [
+                (W - lr * g * mask).detach() for W, g, mask in zip(weights, gradients, masks, strict=True)
+            ]
+        size = weights[0].abs().amax((1, 2)) + weights[1].abs().amax((1, 2))
+        return ~(size < 1e6).numpy()
+
+    lo, hi = np.zeros(n), 3 * expected
+    for _ in range(34):
+        lr = (lo + hi) / 2
+        gone = diverges(lr)
+        lo, hi = np.where(gone, lo, lr), np.where(gone, lr, hi)
+    # Starts within 1e-6 of the ellipse, relatively, leave it in these steps unless mu is close to 2.
+    np.testing.assert_allclose(lo, expected, rtol=1e-6)
