@@ -265,6 +265,13 @@ def predict_exponents(
         If the stream has no resting norm and no depth is given, if it dies out, if depth < 1, q ≤ 0 or rho is
         outside [0, 1), or if at="stable" with a causal mask.
 
+    Notes
+    -----
+    Networks of width d differ by at most 2/d per block (gated MLPs 6/d) in the 64 initializations compared with
+    random transformers. Where attention is strong and tokens few (sigma_attn √ε above about 4), a typical
+    network's gradients grow up to 0.06 per block slower than predicted at uncollapsed states; at collapse both
+    exponents are free of sigma_attn.
+
     References
     ----------
     theory/22 (eq:angle), theory/23 (eq:gradient); arXiv:2403.02579.

@@ -96,25 +96,8 @@ def propagate_gram(
         np.broadcast_to(gram.diagonal(), (n_runs, len(gram))),
         np.broadcast_to(_angular(gram / np.outer(norm, norm)), (n_runs, *gram.shape)),
     )
-    layers, middles, weights = [state], [], []
-    for _ in range(depth):
-        weights.append(block.draw_attention(layers[-1].epsilon, rng))
-        middles.append(block.attend(layers[-1], weights[-1]))
-        after = block.think(middles[-1])
-        if attention == "averaged":
-            middles[-1], after = _averaged(middles[-1]), block.think(_averaged(middles[-1]))
-        layers.append(after)
-    gradient = np.broadcast_to(np.eye(len(gram)), (n_runs, *gram.shape))
-    back = [gradient]
-    drawing = rng if gradients == "drawn" else None
-    for before, middle, w in zip(reversed(layers[:-1]), reversed(middles), reversed(weights), strict=True):
-        finite = np.isfinite(back[-1]).all(axis=(1, 2), keepdims=True)
-        with np.errstate(over="ignore", invalid="ignore"):
-            gradient = block.think_back(middle, np.where(finite, back[-1], 0.0))
-            gradient = block.attend_back(before, w, gradient, drawing)
-        finite &= np.isfinite(gradient).all(axis=(1, 2), keepdims=True)
-        back.append(np.where(finite, gradient, np.inf))
-    back.reverse()
+    layers, middles, weights = _forward(block, state, depth, rng, averaged=attention == "averaged")
+    back = _backward(block, layers, middles, weights, rng if gradients == "drawn" else None)
     pairs = ~np.eye(len(gram), dtype=bool)
     run_layer, per_layer = ("run", "layer"), ("layer", "token", "other")
     return xr.Dataset(
@@ -128,6 +111,31 @@ def propagate_gram(
         coords={"layer": np.arange(depth + 1), "run": np.arange(n_runs)},
         attrs={"initialization": repr(init), "seed": seed, "attention": attention, "gradients": gradients},
     )
+
+
+def _forward(block, state, depth, rng, *, averaged):
+    """States before each block and at the end, between sub-blocks, and the weights of every head."""
+    layers, middles, weights = [state], [], []
+    for _ in range(depth):
+        weights.append(block.draw_attention(layers[-1].epsilon, rng))
+        middle = block.attend(layers[-1], weights[-1])
+        middles.append(_averaged(middle) if averaged else middle)
+        layers.append(block.think(middles[-1]))
+    return layers, middles, weights
+
+
+def _backward(block, layers, middles, weights, rng):
+    """Dot products of gradients at every layer, from independent ones at the output; inf once they overflow."""
+    runs, n = layers[0].q.shape
+    back = [np.broadcast_to(np.eye(n), (runs, n, n))]
+    for before, middle, w in zip(reversed(layers[:-1]), reversed(middles), reversed(weights), strict=True):
+        finite = np.isfinite(back[-1]).all(axis=(1, 2), keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradient = block.think_back(middle, np.where(finite, back[-1], 0.0))
+            gradient = block.attend_back(before, w, gradient, rng)
+        finite &= np.isfinite(gradient).all(axis=(1, 2), keepdims=True)
+        back.append(np.where(finite, gradient, np.inf))
+    return back[::-1]
 
 
 def draw_attention(

@@ -16,6 +16,13 @@ _TABLE = np.linspace(0.0, 1.0, 513)
 # Where the search looks for a change of sign, from orthogonal tokens down; roots below ε = 1e-8 count as collapse.
 _DESCENT = np.concatenate([np.linspace(1.0, 0.02, 80), np.geomspace(0.02, 1e-4, 16)[1:]])
 _STEP = 1e-4  # relative, of the differences behind the relaxation rate
+_LABELS = {
+    "angle": {"long_name": "angle exponent", "units": "nats per block"},
+    "gradient": {"long_name": "gradient exponent", "units": "nats per block"},
+    "angle_collapsed": {"long_name": "angle exponent at collapse", "units": "nats per block"},
+    "epsilon": {"long_name": "1 - cosine between tokens"},
+    "q": {"long_name": "norm² per dimension"},
+}
 _PHASES = {-1: "dies_out", 0: "ordered", 1: "chaotic", 2: "coexistence"}
 
 
@@ -76,7 +83,7 @@ def phase_diagram(
     if not axes:
         raise ValueError("phase_diagram needs at least one axis, as in sigma_mlp=np.linspace(1, 4, 200)")
     axes = {name: checked_axis(init, name, values) for name, values in axes.items()}
-    mesh = dict(zip(axes, np.ix_(*(a for a in axes.values())), strict=True))
+    mesh = dict(zip(axes, np.ix_(*axes.values()), strict=True))
     shape = tuple(len(values) for values in axes.values())
     g = gains(init, **mesh)
     if at == "stable":
@@ -94,7 +101,10 @@ def phase_diagram(
         phase = np.where((fields["epsilon"] > 0) & (collapsed <= 0), 2, phase)
     return xr.Dataset(
         {
-            **{name: (tuple(axes), np.array(np.broadcast_to(v, shape))) for name, v in fields.items()},
+            **{
+                name: (tuple(axes), np.array(np.broadcast_to(values, shape)), _LABELS[name])
+                for name, values in fields.items()
+            },
             "phase": (
                 tuple(axes),
                 np.broadcast_to(phase, shape).astype(np.int8),
