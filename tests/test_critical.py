@@ -67,6 +67,15 @@ def test_gradient_line_is_free_of_attention():
 def test_relu_has_no_edge():
     found = critical_line(INIT.with_values(activation="relu"), "sigma_mlp", alpha_attn=[0.2, 0.5])
     assert np.isnan(found.sigma_mlp).all()
+    steady = critical_line(
+        INIT.with_values(activation="relu"), "sigma_mlp", exponent="gradient", alpha_attn=[0.2]
+    )
+    assert np.isnan(steady.sigma_mlp).all()  # zero throughout, and not a line of rounding errors
+
+
+def test_one_point_needs_no_axis():
+    found = critical_line(INIT, "sigma_mlp")
+    assert float(found.sigma_mlp) == pytest.approx(4.065343, abs=6e-7)
 
 
 def test_causal_edge_lies_lower():

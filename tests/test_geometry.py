@@ -101,7 +101,13 @@ def check_setting(index, init, q, epsilon, *, d, n_networks):
         spread = predicted.std() / predicted.mean() / np.sqrt(runs)
         assert agree(found, predicted.mean(), width=DEPTH * per_block, spread=spread), (index, init)
     closed = True
-    if not init.causal:
+    if init.causal:
+        gram = drawn.gram.values[1]
+        q_after, p_after = np.trace(gram) / n, (gram.sum() - np.trace(gram)) / (n * (n - 1))
+        for found, value in ((forward[:, 2, 0], q_after), (forward[:, 2, 1], p_after)):
+            spread = found.std() / found.mean() / np.sqrt(runs)  # runs scatter no more than networks do
+            assert agree(found, value, width=per_block, spread=spread), (index, init)
+    else:
         layers = propagate(init, DEPTH, q=q, rho=1 - epsilon)
         for found, predicted in (
             (forward[:, 1, 0], layers.q_mid[0]),

@@ -30,6 +30,7 @@ _BOUNDS = {
 _UNSCALED_ALPHA = (1e-4, 10.0)
 _LINE_POINTS = 400  # of the scan for a sign change along a critical line
 _GRID_POINTS = {1: 2001, 2: 161, 3: 41, 4: 17}  # by the number of hyperparameters varied
+_ROUNDING = 1e-13
 _EXACT = 1e-9  # exponents below this count as zero: what the optimiser resolves
 _SLACK = 1e-6  # relative; keeps the optimiser's solution inside the limit
 
@@ -63,7 +64,7 @@ def critical_line(
     -------
     xarray.Dataset
         Dims named after `axes`: the critical value of `vary` to 1e-12, and both exponents there. NaN where the
-        exponent keeps its sign within the bounds.
+        exponent keeps its sign within the bounds, or is 0 throughout.
 
     Raises
     ------
@@ -103,10 +104,11 @@ def critical_line(
 
     found = np.full((3, *shape), np.nan)
     for index in np.ndindex(shape):
-        signs = np.sign(curves[(slice(None), *index)])
-        change = np.flatnonzero(signs[:-1] * signs[1:] < 0)
+        curve = curves[(slice(None), *index)]
+        clear = np.flatnonzero(np.abs(curve) > _ROUNDING)  # an exponent that is 0 throughout has no line
+        change = np.flatnonzero(np.diff(np.sign(curve[clear])))
         if len(change):
-            left, right = (float(x) for x in scan[change[0] : change[0] + 2])
+            left, right = scan[clear[change[0] : change[0] + 2]].tolist()
             root = brentq(lambda x, i=index: float(exponents(x, i)[which]), left, right, xtol=1e-13)
             found[(slice(None), *index)] = (root, *exponents(root, index))
     names = (vary, "angle", "gradient")
