@@ -267,8 +267,8 @@ def predict_exponents(
 
     Notes
     -----
-    Networks of width d differ by at most 2/d per block (gated MLPs 6/d) in the 64 initializations compared with
-    random transformers. Where attention is strong and tokens few (sigma_attn √ε above about 4), a typical
+    64 initializations of random transformers of width d agree within four standard errors (about 1 %) plus 2/d
+    per block, 6/d with gated MLPs. Where attention is strong and tokens few (sigma_attn √ε above about 4), a typical
     network's gradients grow up to 0.06 per block slower than predicted at uncollapsed states; at collapse both
     exponents are free of sigma_attn.
 
