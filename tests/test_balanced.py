@@ -241,6 +241,7 @@ def test_weight_exponent_by_sampling_the_ellipse(ratio):
         (lambda: cycle_window(2, 1.1213203435596424), "born by doubling"),
         (lambda: misiurewicz_parameter(0, 0, (1.0, 2.0)), "steps=0"),
         (lambda: misiurewicz_parameter(2, 0, (1.1, 1.2)), "does not cross"),
+        (lambda: misiurewicz_parameter(3, 0, (1.5, 1.7)), "fewer than steps=3"),
         (lambda: misiurewicz_measure(1.4), "does not land"),
         (lambda: misiurewicz_measure(0.4), r"must lie in \(1, 2\]"),
         (lambda: band_merging(7), "n=7"),

@@ -25,7 +25,9 @@ def test_document_runs(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", THEORY, ids=lambda path: path.stem)
 def test_labels_are_unique_in_their_page(path):
-    labels = re.findall(r"^\*\*[A-Z][a-z]+\*\* \((eq:[\w-]+)\)", path.read_text(encoding="utf8"), re.MULTILINE)
+    labels = re.findall(
+        r"^\*\*[A-Z][a-z]+\*\* \((eq:[\w-]+)\)", path.read_text(encoding="utf8"), re.MULTILINE
+    )
     assert len(labels) == len(set(labels))
 
 

@@ -99,6 +99,23 @@ def test_prompts_in_one_dimension_always_reduce():
         np.testing.assert_allclose(np.array(reduced_start(data, lr, U_now, v_now)), state, atol=1e-12)
 
 
+def test_target_of_zero_is_the_catapult_model():
+    """y_q = 0: mu = 0 at every learning rate, and the direction is still that of M."""
+    prompt = Prompt(x=[[1.0, 2.0]], y=[3.0], x_query=[0.5, -1.0], y_query=0.0)
+    data = reduce_prompts(prompt)
+    assert (data.coupling, data.floor) == (0.0, 0.0)
+    assert effective_step(prompt, 0.7) == 0.0
+    np.testing.assert_allclose(data.direction * gain(data), np.outer([3.0, 6.0], [0.5, -1.0]))
+
+
+def test_population_start_must_be_a_multiple_of_the_identity():
+    data = reduce_population(10, 3)
+    u, _ = project_weights(data, 0.4 * np.eye(3), 1.0)
+    assert u == pytest.approx(0.4 * np.sqrt(3))
+    with pytest.raises(ValueError, match="outside the plane"):
+        project_weights(data, np.diag([0.4, 0.4, 0.5]), 1.0)
+
+
 def test_generic_prompts_do_not_reduce():
     prompts = [random_prompt(8, 3, seed=seed) for seed in range(4)]
     with pytest.raises(ValueError, match="do not reduce"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,12 @@ def test_heavy_ball_slice_changes_period_at_the_thresholds(beta):
                 total, gap = np.sqrt(3 * (1 + beta) + mu), np.sqrt(mu - 1 - beta)
                 start = np.array([total + gap, total - gap]) / 2 * [1.001, 1.0]
             assert period(mu, *start) == expected
+
+
+def test_heavy_ball_in_symbols():
+    beta = sp.Symbol("beta", positive=True)
+    for name, expression in heavy_ball_thresholds(beta, exact=True).items():
+        assert float(expression.subs(beta, 0.3)) == pytest.approx(heavy_ball_thresholds(0.3)[name], rel=1e-15)
 
 
 def test_heavy_ball_broadcasts():

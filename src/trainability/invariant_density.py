@@ -69,7 +69,7 @@ def misiurewicz_parameter(steps: int, cycle: int, between: tuple[float, float], 
     Raises
     ------
     ValueError
-        If nothing crosses, or what crosses is something else (the cycle is reached before).
+        If nothing crosses, or the cycle is reached in fewer steps.
 
     References
     ----------
@@ -86,8 +86,8 @@ def misiurewicz_parameter(steps: int, cycle: int, between: tuple[float, float], 
             f"steps={steps}, cycle={cycle}, between={between}: needs steps ≥ 1, cycle ≥ 0, 0 < lo < hi ≤ 2"
         )
 
-    def miss(mu):
-        """What vanishes at the landing: x itself, or the factor of f^cycle(x)² - x² that is free of older roots."""
+    def miss(mu, steps=steps):
+        """What vanishes where f^steps(c) is on the cycle."""
         r, x = 1 + mu, ((1 + mu) / 3) ** 0.5
         for _ in range(steps):
             x = x * (r - x * x)
@@ -107,6 +107,11 @@ def misiurewicz_parameter(steps: int, cycle: int, between: tuple[float, float], 
             f"f^{steps}(c) does not cross a cycle of length {cycle} between {between}; widen the interval"
         )
     mu = brentq(miss, lo, hi, xtol=1e-16, rtol=8.9e-16)
+    if abs(miss(mu, steps - 1)) < _SAME:
+        raise ValueError(
+            f"at mu={mu} between {between} the turning point is on its cycle after fewer than steps={steps} steps; "
+            "give the true number, or another interval"
+        )
     if digits is not None:
         import mpmath
 
@@ -225,9 +230,7 @@ def misiurewicz_measure(mu: float, *, n_points: int = _POINTS) -> BalancedMeasur
     """
     mu = float(finite("mu", mu))
     if not 1 < mu <= 2:
-        raise ValueError(
-            f"mu={mu} must lie in (1, 2] to be a Misiurewicz parameter"
-        )
+        raise ValueError(f"mu={mu} must lie in (1, 2] to be a Misiurewicz parameter")
     r = 1 + mu
     edges = _markov_edges(r)
     intervals = np.stack([edges[:-1], edges[1:]], axis=1)

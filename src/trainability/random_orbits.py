@@ -54,7 +54,8 @@ class SliceExponents:
     def __repr__(self) -> str:
         return (
             f"SliceExponents(along={self.along:.6f} ± {self.along_stderr:.1e}, "
-            f"across={self.across:.6f} ± {self.across_stderr:.1e}): {self.n:.3g} iterations"
+            f"across={self.across:.6f} ± {self.across_stderr:.1e}, "
+            f"extra={self.extra:.6f} ± {self.extra_stderr:.1e}): {self.n:.3g} iterations"
         )
 
 
@@ -193,6 +194,9 @@ class MeanTime:
     value: float
     stderr: float
     n: int
+
+    def __repr__(self) -> str:
+        return f"MeanTime({self.value:.4g} ± {self.stderr:.2g}): {self.n} escapes"
 
 
 def slice_escape_time(

@@ -37,7 +37,7 @@ def thresholds(exact: bool = False) -> dict:
         `two_cycle` 1: above, no minimum attracts, a 2-cycle does;
         `four_cycle` √5 - 1: the 2-cycle flips and the cascade begins;
         `merging_crisis` 3√3/2 - 1: two mirror attractors merge into one;
-        `escape` 2: above, almost every orbit diverges, from every start.
+        `escape` 2: above, almost every start diverges.
 
     References
     ----------
