@@ -16,12 +16,12 @@ from trainability.minibatch import (
     almost_sure_limit,
     batch_ellipse_function,
     batch_means,
+    batch_zone,
     expected_ellipse_function,
     gaussian_almost_sure_limit,
     gaussian_minimum_exponent,
     mean_square_limit,
     minimum_exponent,
-    zone,
 )
 from trainability.random_orbits import (
     SliceEscaped,
@@ -68,7 +68,7 @@ def test_zones_hold_for_every_order(policy):
     n, low, high = 20_000, 0.4, 1.7
     mu = rng.uniform(0.05, 1.15, n)
     a, b = rng.uniform(-2.5, 2.5, (2, n))
-    zones = zone(mu, a, b, curvature_range=(low, high))
+    zones = batch_zone(mu, a, b, curvature_range=(low, high))
     # Runs near the LOST boundary escape slowly where the growth of H per step is small.
     margin = np.abs(batch_ellipse_function(mu, a, b, curvature=low)) > 1e-6
     adversary(mu, a, b, low, high, policy, 3000, rng)
@@ -80,7 +80,7 @@ def test_zones_hold_for_every_order(policy):
 def test_grey_zone_goes_both_ways():
     kappa = batch_means(np.array([0.36, 0.64, 1.0, 1.44]) / 0.86, 1)
     for start in ((0.6, 1.9, 0.9), (0.6, 2.0, -0.3)):
-        assert zone(*start, curvature_range=(kappa.min(), kappa.max())) is Zone.GREY
+        assert batch_zone(*start, curvature_range=(kappa.min(), kappa.max())) is Zone.GREY
         found = divergence_probability(*start, curvatures=kappa, n=4000)
         assert 0 < found.interval[0] < found.value < found.interval[1] < 1
 
@@ -244,9 +244,9 @@ def test_action_needs_no_less_with_more_kicks():
     [
         (lambda: batch_means([1.0, 2.0], 3), "batch_size=3"),
         (lambda: batch_means(np.ones(60), 30), "list at most"),
-        (lambda: zone(1.5, 0.0, 0.0, curvature_range=(0.5, 1.5)), r"curvature · \|mu\| < 2"),
-        (lambda: zone(0.5, 0.0, 0.0, curvature_range=(1.1, 1.5)), "must contain 1"),
-        (lambda: zone(0.5, np.nan, 0.0, curvature_range=(0.5, 1.5)), "a must be finite"),
+        (lambda: batch_zone(1.5, 0.0, 0.0, curvature_range=(0.5, 1.5)), r"curvature · \|mu\| < 2"),
+        (lambda: batch_zone(0.5, 0.0, 0.0, curvature_range=(1.1, 1.5)), "must contain 1"),
+        (lambda: batch_zone(0.5, np.nan, 0.0, curvature_range=(0.5, 1.5)), "a must be finite"),
         (lambda: batch_ellipse_function(0.5, 0.0, 0.0, curvature=0.0), "curvature must be positive"),
         (lambda: expected_ellipse_function(0.5, 0.0, 0.0, curvature_variance=-1.0), "must not be negative"),
         (lambda: mean_square_limit(-0.1), "must not be negative"),

@@ -68,7 +68,7 @@ class Zone(IntEnum):
     LOST = 3  #: diverges in every order, but for landing exactly on zero loss
 
 
-def zone(mu, a, b, *, curvature_range: tuple[float, float]):
+def batch_zone(mu, a, b, *, curvature_range: tuple[float, float]):
     """Classify starts under mini-batches of interpolating data, whatever the order of batches.
 
     SAFE inside the ellipse of the most curved batch, LOST outside that of the least curved, GREY between.
@@ -95,7 +95,7 @@ def zone(mu, a, b, *, curvature_range: tuple[float, float]):
 
     Examples
     --------
-    >>> zone(0.6, [0.5, 1.9, 3.3], [0.5, 0.9, 0.0], curvature_range=(0.42, 1.67))
+    >>> batch_zone(0.6, [0.5, 1.9, 3.3], [0.5, 0.9, 0.0], curvature_range=(0.42, 1.67))
     array([1, 2, 3], dtype=int8)
     """
     mu, a, b = np.broadcast_arrays(finite("mu", mu), finite("a", a), finite("b", b))

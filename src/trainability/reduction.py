@@ -40,7 +40,7 @@ class Reduction:
     transverse : ndarray, shape (n, D, D), or None
         Orthonormal directions of U, other than `direction`, that the data curve. None: all of them.
     transverse_ratios : ndarray, shape (n,)
-        Their curvatures divided by `curvature` (`transverse_weight_exponent`).
+        Their curvatures divided by `curvature` (`weight_exponent`).
     """
 
     curvature: float
