@@ -1,0 +1,123 @@
+"""Boundaries first: train an exploring lattice, then only pixels near a change of outcome, at each halving."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from .sweep import Status, is_trained
+
+# Pixels around a change of outcome that are trained at each level. The estimate places the change up to one
+# pixel off, and a curve may turn by one more; with 1 the recall of rough boundaries falls by several percent.
+BAND = 2
+
+
+def trace_boundary(
+    shape: tuple[int, ...], train: Callable[[np.ndarray], np.ndarray], *, step: int
+) -> np.ndarray:
+    """Train every `step`-th pixel, then follow the boundary at each halving of the step.
+
+    At each level the outcome of an untrained pixel is taken from the pixel of the coarser lattice below it;
+    untrained pixels within `BAND` lattice pixels of a change are trained, until none is left. What is trained
+    depends on outcomes alone: a trace that was interrupted, and runs again over the outcomes that were kept, is
+    the same trace.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the grid.
+    train : callable
+        Takes the mask of wanted pixels and returns the outcome of every pixel, 0 where there is none. It may
+        know outcomes that were not asked for; they are not looked at.
+    step : int
+        A power of two.
+
+    Returns
+    -------
+    ndarray of bool
+        The pixels asked for.
+
+    Notes
+    -----
+    Islands that fit between the pixels of the exploring lattice and touch nothing are missed; a smaller `step`
+    is the only cure. A quadtree that refines cells with mixed corners misses far more, as it cannot follow a
+    boundary into a cell whose corners agree.
+    """
+    asked = np.zeros(shape, bool)
+    outcome = np.zeros(shape, np.int8)
+    while True:
+        lattice = (slice(None, None, step),) * len(shape)
+        new = np.zeros(shape, bool)
+        new[lattice] = ~asked[lattice] & (_near_change(_estimate(outcome[lattice])) if asked.any() else True)
+        if new.any():
+            asked |= new
+            outcome = np.where(asked, train(asked), 0).astype(np.int8)
+        elif step == 1:
+            return asked
+        else:
+            step //= 2
+
+
+def infer_status(runs: xr.Dataset) -> xr.DataArray:
+    """Status of every pixel of a refined map: its own where trained, that of the pixels around where inferred.
+
+    For drawings and for counting boxes; an agreement or a probability should count trained pixels only.
+
+    Parameters
+    ----------
+    runs : Dataset
+        From `trainability_map` with `refine`.
+
+    Returns
+    -------
+    DataArray
+        Int8 `Status`, as `status`, without inferred pixels; failed and pending ones stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If no pixel of the map is trained.
+
+    Examples
+    --------
+    >>> runs = xr.Dataset({"status": ("lr", np.array([1, 5, 5, 5, 2, 5, 5, 5], np.int8))})
+    >>> infer_status(runs).values
+    array([1, 1, 1, 1, 2, 2, 2, 2], dtype=int8)
+    """
+    status = runs["status"].values
+    trained = is_trained(status)
+    if not trained.any():
+        raise ValueError("runs: no pixel is trained, so none can be inferred; run the sweep first")
+    estimate = _estimate(np.where(trained, status, 0))
+    return runs["status"].copy(data=np.where(status == Status.INFERRED, estimate, status).astype(np.int8))
+
+
+def _estimate(outcome: np.ndarray) -> np.ndarray:
+    """Fill zeros from the nearest coarser dyadic lattice that has an outcome, at the pixel towards the origin."""
+    estimate = outcome.copy()
+    step = 2
+    while (estimate == 0).any() and step < 2 * max(outcome.shape):
+        coarse = outcome
+        for axis, n in enumerate(outcome.shape):
+            coarse = np.take(coarse, np.arange(n) // step * step, axis)
+        estimate = np.where(estimate == 0, coarse, estimate)
+        step *= 2
+    return estimate
+
+
+def _near_change(outcome: np.ndarray) -> np.ndarray:
+    """Mark the pixels within `BAND` of a change between neighbours along an axis."""
+    near = np.zeros(outcome.shape, bool)
+    for axis in range(outcome.ndim):
+        change = np.diff(outcome, axis=axis) != 0
+        pad = [(0, 0)] * outcome.ndim
+        near |= np.pad(change, [*pad[:axis], (0, 1), *pad[axis + 1 :]])
+        near |= np.pad(change, [*pad[:axis], (1, 0), *pad[axis + 1 :]])
+    for axis in range(outcome.ndim):
+        wide = np.moveaxis(near, axis, 0)  # a view: grows in place, one axis after the other
+        for _ in range(BAND - 1):
+            grown = wide.copy()
+            grown[1:] |= wide[:-1]
+            grown[:-1] |= wide[1:]
+            wide[...] = grown
+    return near
