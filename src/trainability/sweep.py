@@ -33,6 +33,9 @@ QUARANTINE = 6
 # File beside an unfinished store that `resume_sweep` reads.
 TRAINER_FILE = "sweep.pickle"
 
+# Times our processes may die before a first tile is finished: more, and no tile is to blame.
+MAX_BREAKS = 4
+
 # Seconds between looks at tiles that other processes are training.
 POLL = 0.2
 
@@ -177,7 +180,7 @@ def trainability_map(
     if retries < 0:
         raise ValueError(f"retries={retries} must not be negative")
     explore = EXPLORE if refine is True else int(refine)
-    if explore and (explore < 2 or explore & (explore - 1)):
+    if explore != refine is not True or (explore and (explore < 2 or explore & (explore - 1))):
         raise ValueError(f"refine={refine} must be a power of two above 1, or True for {EXPLORE}")
 
     attrs, variables = _attrs(trainer, grid), _variables(trainer)
@@ -475,7 +478,10 @@ def _commit(sheet: MapInMemory, i: int, mask: np.ndarray, found: Mapping[str, An
         else:
             values[name] = np.empty(mask.shape, array.dtype)
         if name in found:
-            values[name][mask] = found[name]
+            new = np.asarray(found[name])
+            if new.shape not in ((), (int(mask.sum()),)):
+                raise ValueError(f"the trainer returned {name} of shape {new.shape} for {mask.sum()} pixels")
+            values[name][mask] = new
     sheet.write(i, values)
 
 
@@ -531,6 +537,7 @@ class _Processes(_Crew):
 
     def __init__(self, workers: int):
         self._workers = workers
+        self._breaks, self._any_success = 0, False
         super().__init__(self._start(), 2 * workers)
 
     def _start(self) -> Executor:
@@ -538,7 +545,22 @@ class _Processes(_Crew):
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_leave_interrupts_to_parent)
 
+    def submit(self, function, *arguments) -> Future:
+        future = super().submit(function, *arguments)
+        future.add_done_callback(self._note_success)
+        return future
+
+    def _note_success(self, future: Future) -> None:
+        self._any_success |= not future.cancelled() and future.exception() is None
+
     def restart(self, error: BrokenExecutor) -> None:
+        self._breaks += 1
+        if not self._any_success and self._breaks == MAX_BREAKS:
+            error.add_note(
+                "no process has finished a tile: a script that sweeps needs `if __name__ == '__main__':`, and the "
+                "trainer a module that other processes can import"
+            )
+            raise error
         self.executor.shutdown()
         self.executor = self._start()
 

@@ -1,0 +1,37 @@
+"""Toy trainers that fail or kill their process; importable by child processes."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toy_trainer import ToyTrainer
+
+
+@dataclass(frozen=True)
+class DeadlyTrainer(ToyTrainer):
+    """Kills the process that trains a certain pixel, and fails a few times at another."""
+
+    deadly: float = np.inf
+    marks: str = ""
+    failures: int = 0
+
+    def __call__(self, pixels):
+        if (pixels["lr"] == self.deadly).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.failures:
+            marks = Path(self.marks)
+            name = f"{float(pixels['lr'][0])!r}-{float(pixels['curvature'][0])!r}"
+            if len(list(marks.glob(name + "*"))) < self.failures:
+                (marks / f"{name}-{time.monotonic_ns()}").touch()
+                raise RuntimeError("not yet")
+        return super().__call__(pixels)
+
+
+@dataclass(frozen=True)
+class WrongShape(ToyTrainer):
+    def __call__(self, pixels):
+        return {name: values[:1] for name, values in super().__call__(pixels).items()}
