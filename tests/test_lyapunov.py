@@ -72,7 +72,9 @@ def test_balanced_two_cycle(mu):
 
 
 def test_contraction_and_superstable_cycle():
-    linear = tr.Map(lambda u, p: (u[0] / 2, u[1] / 3), lambda u, p: ((0.5, 0.0), (0.0, 1 / 3)), ("x", "y"), {})
+    linear = tr.Map(
+        lambda u, p: (u[0] / 2, u[1] / 3), lambda u, p: ((0.5, 0.0), (0.0, 1 / 3)), ("x", "y"), {}
+    )
     within(tr.lyapunov_spectrum(linear, [1.0, 1.0], n=1280), [math.log(0.5), math.log(1 / 3)], 1e-12)
     superstable = tr.lyapunov_spectrum(tr.cubic_map(0.5), [math.sqrt(0.5)], n=1280)
     assert -800 < superstable.exponents[0] < -20
@@ -83,7 +85,9 @@ def test_exponents_on_the_ellipse_by_its_invariant_measure():
     for mu in (0.0, 0.7, 1.5):
         points = tr.invariant_ellipse(mu, n=4096)
         logdet = np.array([math.log(abs(np.linalg.det(tr.product_map(mu).jacobian_at(u)))) for u in points])
-        np.testing.assert_allclose(logdet.mean() - tr.tangential_exponent(), tr.transverse_exponent(mu), atol=1e-10)
+        np.testing.assert_allclose(
+            logdet.mean() - tr.tangential_exponent(), tr.transverse_exponent(mu), atol=1e-10
+        )
 
 
 @settings(max_examples=20, deadline=None)
@@ -180,3 +184,51 @@ def test_repr_leads_with_the_answer():
 def test_bad_input_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make(tr.product_map(1.1))
+
+
+@pytest.mark.parametrize(("mu", "exact", "stderr"), [(1.5, -0.743497, 2e-6), (1.9, -0.212629, 8e-7)])
+def test_transverse_exponent_of_the_balanced_slice(mu, exact, stderr):
+    """Reference: 2.5e11 iterations of the slice (tests/data/product_map.csv)."""
+    found = tr.lyapunov_spectrum(
+        tr.product_map(mu), [0.3, 0.3], n=10**6, transient=1000, transverse_to=[[1, 1]]
+    )
+    assert found.exponents.shape == (1,)
+    assert abs(found.exponents[0] - exact) < 4 * (found.stderr[0] + stderr)
+
+
+def test_transverse_exponent_of_a_skew_product_in_three_dimensions():
+    """The plane z = 0 is invariant; across it the factor is 1/2 + x, averaged over the cat map's uniform measure."""
+
+    def step(u, p):
+        return ((u[0] + u[1]) % 1.0, (u[0] + 2.0 * u[1]) % 1.0, (0.5 + u[0]) * u[2])
+
+    def jacobian(u, p):
+        return ((1.0, 1.0, 0.0), (1.0, 2.0, 0.0), (u[2], 0.0, 0.5 + u[0]))
+
+    m = tr.Map(step, jacobian, ("x", "y", "z"), {})
+    found = tr.lyapunov_spectrum(m, [0.1, 0.2, 0.0], n=200_000, transverse_to=[[1, 0, 0], [0, 1, 0]])
+    exact = 1.5 * math.log(1.5) - 0.5 * math.log(0.5) - 1.0  # ∫ log over [1/2, 3/2]
+    within(found, [exact], 0)
+
+
+def test_finite_time_exponents_are_growth_over_exactly_n_steps():
+    m = tr.cubic_map(1.8)
+    starts = np.array([[0.3], [0.7], [2.5]])
+    found = tr.finite_time_exponents(m, starts, n=15)
+    for start, value in zip(starts[:2], found[:2, 0], strict=True):
+        orbit = tr.orbit(m, start, n=14)[:, 0]
+        np.testing.assert_allclose(value, np.log(np.abs(2.8 - 3 * orbit**2)).mean(), atol=1e-13)
+    assert np.isnan(found[2, 0])
+
+
+@pytest.mark.parametrize(
+    ("u0", "basis", "message"),
+    [
+        ([0.3, 0.31], [[1, 1]], "is not in the subspace"),
+        ([0.3, 0.3], [[1, 1], [1, 0]], "leaves no direction across"),
+        ([0.3, 0.3], [[1, 1, 1]], "leaves no direction across"),
+    ],
+)
+def test_bad_subspaces_are_named(u0, basis, message):
+    with pytest.raises(ValueError, match=message):
+        tr.lyapunov_spectrum(tr.product_map(1.1), u0, n=1000, transverse_to=basis)

@@ -19,13 +19,21 @@ def put(block, lane, values):
     raise NotImplementedError("compiled code only")
 
 
-def matvec(rows, vector):
-    """Product of a matrix, a tuple of row tuples, with a vector, a tuple."""
+def push(step, jacobian, u, frame, p, lane, u_like, p_like, frame_like, rounds):
+    """Advance a state and its tangent vectors by as many steps as the tuple `rounds` is long, in registers.
+
+    `u` (d, lanes) and `frame` (m, d, lanes) change in place at `lane`; m is the length of `frame_like`.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+def multiply(left, right):
+    """Product of two square matrices, tuples of row tuples."""
     raise NotImplementedError("compiled code only")
 
 
 def _compile(source):
-    namespace: dict = {}
+    namespace: dict = {"take": take, "put": put}
     exec(source, namespace)
     return namespace["body"]
 
@@ -42,30 +50,28 @@ def _put(block, lane, values):
     return _compile(f"def body(block, lane, values):\n{lines}")
 
 
-@overload(matvec)
-def _matvec(rows, vector):
-    d = range(len(vector))
-    rows_out = " ".join(
-        " + ".join(f"rows[{i}][{j}] * vector[{j}]" for j in d) + "," for i in range(len(rows))
+@overload(push)
+def _push(step, jacobian, u, frame, p, lane, u_like, p_like, frame_like, rounds):
+    d, m = range(len(u_like)), range(len(frame_like))
+    lines = ["here = take(u, lane, u_like)", "at = take(p, lane, p_like)"]
+    lines += [f"w{k}_{i} = frame[{k}, {i}, lane]" for k in m for i in d]
+    for _ in range(len(rounds)):
+        lines.append("rows = jacobian(here, at)")
+        for k in m:
+            new = (" + ".join(f"rows[{i}][{j}] * w{k}_{j}" for j in d) for i in d)
+            lines.append(f"{', '.join(f'w{k}_{i}' for i in d)} = {', '.join(new)}")
+        lines.append("here = step(here, at)")
+    lines += [f"frame[{k}, {i}, lane] = w{k}_{i}" for k in m for i in d]
+    lines.append("put(u, lane, here)")
+    arguments = "step, jacobian, u, frame, p, lane, u_like, p_like, frame_like, rounds"
+    return _compile(f"def body({arguments}):\n" + "".join(f"    {line}\n" for line in lines))
+
+
+@overload(multiply)
+def _multiply(left, right):
+    d = range(len(left))
+    rows = (
+        "(" + " ".join(" + ".join(f"left[{i}][{k}] * right[{k}][{j}]" for k in d) + "," for j in d) + "),"
+        for i in d
     )
-    return _compile(f"def body(rows, vector):\n    return ({rows_out})")
-
-
-def push_frame(frame, lane, rows):
-    """Multiply the m tangent vectors of `frame` (m, d, lanes) at `lane` by the matrix `rows`, in place."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(push_frame)
-def _push_frame(frame, lane, rows):
-    # As many vectors as dimensions; a frame of fewer is guarded by its length, known to be small.
-    d = len(rows)
-    lines = []
-    for m in range(d):
-        lines.append(f"    if frame.shape[0] > {m}:")
-        lines += [f"        w{j} = frame[{m}, {j}, lane]" for j in range(d)]
-        lines += [
-            f"        frame[{m}, {i}, lane] = " + " + ".join(f"rows[{i}][{j}] * w{j}" for j in range(d))
-            for i in range(d)
-        ]
-    return _compile("def body(frame, lane, rows):\n" + "\n".join(lines))
+    return _compile(f"def body(left, right):\n    return ({' '.join(rows)})")

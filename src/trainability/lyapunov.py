@@ -7,9 +7,11 @@ import numpy as np
 import xarray as xr
 from numba import njit, prange
 from scipy import stats
+from scipy.linalg import null_space
 
 from ._checks import increasing, not_negative
-from ._lanes import push_frame, put, take
+from ._finite import finite
+from ._lanes import multiply, push, put, take
 from .dynamics import ESCAPE, LANES, Escaped, as_columns, mark_escaped
 from .maps import Map
 
@@ -18,8 +20,11 @@ from .maps import Map
 WINDOWS = 64
 
 # On a grid, tangent vectors are made orthogonal every so many steps. Between two times their
-# directions may differ in growth by e^(4 Δλ), of which double precision keeps e^36.
-GRID_RENORMALISE = 4
+# directions may differ in growth by e^(8 Δλ), of which double precision keeps e^36.
+GRID_RENORMALISE = 8
+
+# A start this far out of an invariant subspace, relative to its size, is in it up to rounding.
+_SUBSPACE_TOL = 1e-12
 
 _LOG2 = np.log(2.0)
 _MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
@@ -87,6 +92,7 @@ def lyapunov_spectrum(
     n: int,
     transient: int = 0,
     n_exponents: int | None = None,
+    transverse_to=None,
     target_stderr: float | None = None,
     resume: LyapunovSpectrum | None = None,
     escape: float = ESCAPE,
@@ -106,6 +112,9 @@ def lyapunov_spectrum(
         Iterations run first and discarded.
     n_exponents : int, optional
         How many of the largest exponents; all d by default.
+    transverse_to : array_like, shape (k, d), optional
+        Basis of an invariant linear subspace in which the orbit lives; the exponents are then the d - k of
+        perturbations out of it.
     target_stderr : float, optional
         Stop after the first eighth of `n` at which every standard error is at most this.
     resume : LyapunovSpectrum, optional
@@ -122,7 +131,7 @@ def lyapunov_spectrum(
         If the orbit leaves every bounded set; `.step` says when, `.found` is the spectrum of the whole
         windows before (None if there are fewer than two).
     ValueError
-        If the start is not finite or `n` is too small for a standard error.
+        If the start is not finite or not in the subspace, or `n` is too small for a standard error.
 
     Notes
     -----
@@ -144,17 +153,25 @@ def lyapunov_spectrum(
     array([-0.112, -0.857])
     """
     not_negative(n=n, transient=transient)
-    m = map.d if n_exponents is None else n_exponents
-    if not 1 <= m <= map.d:
-        raise ValueError(f"n_exponents={n_exponents} must be between 1 and {map.d}, the map's dimension")
+    jacobian, frame = map.jacobian, np.eye(map.d)
+    if transverse_to is not None:
+        jacobian, frame = _transverse(map, transverse_to)
+    m = len(frame) if n_exponents is None else n_exponents
+    if not 1 <= m <= len(frame):
+        raise ValueError(
+            f"n_exponents={n_exponents} must be between 1 and {len(frame)}, the directions there are"
+        )
     if resume is None:
         if n < 2 * WINDOWS:
             raise ValueError(f"n={n} is too short for a standard error; use at least {2 * WINDOWS}")
         u = map.check_states(u0)
         if u.ndim != 1:
             raise ValueError(f"u0 has shape {u.shape}; one orbit needs ({map.d},) (lyapunov_map takes many)")
-        windows, length = np.empty((0, m)), n // WINDOWS
-        frame = np.eye(map.d)[:m]
+        if transverse_to is not None and np.abs(frame @ u).max() > _SUBSPACE_TOL * (1 + np.abs(u).max()):
+            raise ValueError(
+                f"u0={u} is not in the subspace transverse_to={np.asarray(transverse_to).tolist()}"
+            )
+        windows, length, frame = np.empty((0, m)), n // WINDOWS, frame[:m]
     else:
         u, frame, windows, length = resume.state, resume.frame, resume.windows, resume.window_length
         m = len(frame)
@@ -168,12 +185,13 @@ def lyapunov_spectrum(
         stop = np.full(1, -1)
         _accumulate(
             map.step,
-            map.jacobian,
+            jacobian,
             state,
             frame,
             parameters,
             map.u_like,
             map.p_like,
+            (0.0,) * m,
             lead,
             length,
             1,
@@ -195,6 +213,74 @@ def lyapunov_spectrum(
         if target_stderr is not None and (_stderr(windows) <= target_stderr).all():
             break
     return _spectrum(windows, length, state, frame)
+
+
+def finite_time_exponents(
+    map: Map, u0, *, n: int, transient: int = 0, n_exponents: int | None = None
+) -> np.ndarray:
+    """Lyapunov exponents over exactly `n` steps, from many starts.
+
+    Their spread shows how uneven an attractor is; their mean over an invariant measure is the Lyapunov exponent.
+
+    Parameters
+    ----------
+    map : Map
+    u0 : array_like, shape (..., d)
+    n : int
+        Steps averaged over, at least 1.
+    transient : int, optional
+    n_exponents : int, optional
+        How many of the largest; all d by default.
+
+    Returns
+    -------
+    ndarray, shape (..., m)
+        Nats per iteration, in the order of the QR factorisation started from the coordinate axes; NaN where
+        the orbit escaped.
+
+    Raises
+    ------
+    ValueError
+        If a start is not finite or a count is too small.
+
+    Examples
+    --------
+    >>> from trainability import product_map
+    >>> finite_time_exponents(product_map(1.5), [[0.3, 0.3], [0.4, 0.4]], n=20, transient=100, n_exponents=1).round(2)
+    array([[0.4 ],
+           [0.48]])
+    """
+    not_negative(transient=transient)
+    m = map.d if n_exponents is None else n_exponents
+    if n < 1 or not 1 <= m <= map.d:
+        raise ValueError(f"n={n} must be at least 1, and n_exponents={n_exponents} between 1 and {map.d}")
+    u = map.check_states(u0)
+    states, parameters = as_columns(map, u)
+    frames = np.repeat(np.eye(map.d)[:m, :, None], states.shape[1], axis=2)
+    sums, stop = np.zeros((1, m, states.shape[1])), np.full(states.shape[1], -1)
+    likes = map.u_like, map.p_like, (0.0,) * m
+    _accumulate(
+        map.step, map.jacobian, states, frames, parameters, *likes, transient, n, 1, ESCAPE, stop, sums
+    )
+    sums[..., stop >= 0] = np.nan
+    return (sums[0] / n).T.reshape(*u.shape[:-1], m)
+
+
+def _transverse(map: Map, basis):
+    """Jacobian projected out of the subspace spanned by `basis` (k, d), and a basis (d - k, d) across it."""
+    basis = np.atleast_2d(finite("transverse_to", basis))
+    across = null_space(basis).T if basis.shape[1] == map.d else np.empty((0, map.d))
+    if len(across) == 0:
+        raise ValueError(
+            f"transverse_to of shape {basis.shape} leaves no direction across; give fewer than {map.d} rows of {map.d}"
+        )
+    projection, inner = tuple(tuple(float(x) for x in row) for row in across.T @ across), map.jacobian
+
+    @njit
+    def jacobian(u, p):
+        return multiply(projection, inner(u, p))
+
+    return jacobian, across
 
 
 def _stderr(windows: np.ndarray) -> np.ndarray:
@@ -285,6 +371,7 @@ def lyapunov_map(
         parameters,
         map.u_like,
         map.p_like,
+        (0.0,) * m,
         transient,
         length,
         renormalise,
@@ -337,41 +424,62 @@ def lay_out(
     return map, columns, parameters, coords
 
 
-@njit
+@njit(error_model="numpy")
 def orthonormalise(frame, mantissa, exponent):
     """Modified Gram-Schmidt in place on `frame` (m, d, lanes), every lane for itself.
 
     The norms multiply `mantissa` (m, lanes), their powers of two are counted in `exponent`: a product of
     mantissas grows by less than 2 a time, so a logarithm is needed only once in hundreds of steps. A zero
-    vector counts as the smallest normal number and is replaced by zero.
+    vector counts as the smallest normal number and is replaced by zero. Lanes are the innermost loop
+    throughout, for the vectoriser.
     """
     m, d, lanes = frame.shape
+    work = np.empty(lanes)
     for k in range(m):
         for j in range(k):
+            work[:] = 0.0
+            for i in range(d):
+                for lane in range(lanes):
+                    work[lane] += frame[j, i, lane] * frame[k, i, lane]
+            for i in range(d):
+                for lane in range(lanes):
+                    frame[k, i, lane] -= work[lane] * frame[j, i, lane]
+        work[:] = 0.0
+        for i in range(d):
             for lane in range(lanes):
-                dot = 0.0
-                for i in range(d):
-                    dot += frame[j, i, lane] * frame[k, i, lane]
-                for i in range(d):
-                    frame[k, i, lane] -= dot * frame[j, i, lane]
+                work[lane] += frame[k, i, lane] * frame[k, i, lane]
         for lane in range(lanes):
-            square = 0.0
-            for i in range(d):
-                square += frame[k, i, lane] * frame[k, i, lane]
-            norm = np.sqrt(square)
-            inverse = 1.0 / norm if norm > 0 else 0.0
-            for i in range(d):
-                frame[k, i, lane] *= inverse
+            norm = np.sqrt(work[lane])
+            work[lane] = 1.0 / norm if norm > 0 else 0.0
             bits = np.float64(norm).view(np.int64)
             exponent[k, lane] += (bits >> _MANTISSA_BITS) - _EXPONENT_BIAS
             mantissa[k, lane] *= np.int64((bits & _MANTISSA) | _ONE).view(np.float64)
+        for i in range(d):
+            for lane in range(lanes):
+                frame[k, i, lane] *= work[lane]
 
 
 @njit(parallel=True)
 def _accumulate(
-    step, jacobian, states, frames, parameters, u_like, p_like, transient, length, every, escape, stop, sums
+    step,
+    jacobian,
+    states,
+    frames,
+    parameters,
+    u_like,
+    p_like,
+    frame_like,
+    transient,
+    length,
+    every,
+    escape,
+    stop,
+    sums,
 ):
-    """Sum log R_ii over windows: `sums` (windows, m, pixels). States and frames move along in place."""
+    """Sum log R_ii over windows: `sums` (windows, m, pixels). States and frames move along in place.
+
+    Frames are made orthogonal every `every` steps, and moved four steps at a time where that divides.
+    """
     n_windows, m, pixels = sums.shape
     for block in prange((pixels + LANES - 1) // LANES):
         lanes = slice(block * LANES, min((block + 1) * LANES, pixels))
@@ -386,11 +494,23 @@ def _accumulate(
         for window in range(n_windows):
             for t in range(0, length, every):
                 mark_escaped(u, transient + window * length + t, escape, stop[lanes])
-                for _ in range(every):
+                for _ in range(every // 4):
                     for lane in range(u.shape[1]):
-                        here, at = take(u, lane, u_like), take(p, lane, p_like)
-                        push_frame(frame, lane, jacobian(here, at))
-                        put(u, lane, step(here, at))
+                        push(
+                            step,
+                            jacobian,
+                            u,
+                            frame,
+                            p,
+                            lane,
+                            u_like,
+                            p_like,
+                            frame_like,
+                            (0.0, 0.0, 0.0, 0.0),
+                        )
+                for _ in range(every % 4):
+                    for lane in range(u.shape[1]):
+                        push(step, jacobian, u, frame, p, lane, u_like, p_like, frame_like, (0.0,))
                 orthonormalise(frame, mantissa, exponent)
                 if t % 512 == 0 or t + every >= length:
                     for k in range(m):

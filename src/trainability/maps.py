@@ -81,7 +81,7 @@ class Map:
         for attribute in ("step", "jacobian", "loss"):
             function = getattr(self, attribute)
             if function is not None and not hasattr(function, "py_func"):
-                settle(self, attribute, njit(function))
+                settle(self, attribute, njit(function, error_model="numpy"))  # 1/0 is inf, and escapes
         self._check_jacobian()
 
     @cached_property
@@ -252,6 +252,45 @@ def product_map(mu: float = 1.0) -> Map:
 
 
 @njit
+def _minibatch_step(u, p):
+    a, b = u
+    e = p[1] * a * b - p[0]
+    return (a - e * b, b - e * a)
+
+
+@njit
+def _minibatch_jacobian(u, p):
+    a, b = u
+    k = p[0] - 2 * p[1] * a * b
+    return ((1 - p[1] * b * b, k), (k, 1 - p[1] * a * a))
+
+
+def minibatch_map(mu: float = 1.0, curvature: float = 1.0) -> Map:
+    """The product map of one mini-batch: (a, b) -> (a - e b, b - e a) with e = curvature·ab - mu.
+
+    `mu` is the batch's own effective step and `curvature` its mean squared gain over that of all data, so
+    that the full batch is `product_map(mu)`. Hand it to a `RandomMap` to draw a batch at each step. It has
+    no loss, because the loss to watch is that of all data.
+
+    References
+    ----------
+    arXiv:2605.21292; theory/06.
+
+    Examples
+    --------
+    >>> minibatch_map(mu=1.1, curvature=2.0)([0.5, 0.5])
+    array([0.8, 0.8])
+    """
+    return Map(
+        _minibatch_step,
+        _minibatch_jacobian,
+        ("a", "b"),
+        {"mu": mu, "curvature": curvature},
+        name="mini-batch map",
+    )
+
+
+@njit
 def _cubic_step(u, p):
     (x,) = u
     return (x * (1 + p[0] - x * x),)
@@ -405,7 +444,7 @@ def gradient_descent(
 
     p = [symbol[name] for name in values]
     compiled = [
-        njit(sp.lambdify([state, p], body, modules="math", cse=True))
+        sp.lambdify([state, p], body, modules="math", cse=True)
         for body in (tuple(step), tuple(jacobian), expression)
     ]
     return Map(

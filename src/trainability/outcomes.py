@@ -9,7 +9,7 @@ import xarray as xr
 from numba import njit, prange
 
 from ._checks import not_negative
-from ._lanes import push_frame, put, take
+from ._lanes import push, put, take
 from .dynamics import ESCAPE, LANES, as_columns, mark_escaped
 from .lyapunov import lay_out, orthonormalise
 from .maps import Map
@@ -284,10 +284,10 @@ def _follow(
                     reached[lane] = t
             before[:] = u
             for lane in range(width):
-                here, at = take(u, lane, u_like), take(p, lane, p_like)
                 if t >= half:
-                    push_frame(frame, lane, jacobian(here, at))
-                put(u, lane, step(here, at))
+                    push(step, jacobian, u, frame, p, lane, u_like, p_like, (0.0,), (0.0,))
+                else:
+                    put(u, lane, step(take(u, lane, u_like), take(p, lane, p_like)))
             if t >= half:
                 orthonormalise(frame, mantissa, exponent)
                 if t % 512 == 0 or t == n - 1:

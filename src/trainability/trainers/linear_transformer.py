@@ -1,7 +1,7 @@
 """One layer of linear self-attention, trained by autograd on one prompt: a whole tile of pixels at once."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -36,20 +36,21 @@ MODES = ("blocks", "pair", "all")
 
 @dataclass(frozen=True, eq=False)
 class LinearTransformer:
-    """Trainer of f(E) = E + W_PV E (Eᵀ W_KQ E) / n on the mean squared error of the query's label.
+    """Trainer of f(E) = E + W_PV E (Eᵀ W_KQ E) / n on half the squared error of the query's label.
 
-    Full-batch gradient descent by autograd, in double precision, on full weight matrices of shape
-    (dim + 1, dim + 1). At the start only the key-query block U of W_KQ and the corner v of W_PV are not
-    zero: U = init_scale √(1 + imbalance) · R and v = init_scale √(1 - imbalance), with R a random
-    matrix of Frobenius norm 1 whose draw depends on `seed`. So ‖U‖² + v² = 2 init_scale² and
+    Gradient descent by autograd, in double precision, on full weight matrices of shape (dim + 1, dim + 1).
+    At the start only the key-query block U of W_KQ and the corner v of W_PV are not zero:
+    U = init_scale √(1 + imbalance) · R and v = init_scale √(1 - imbalance), with R a random matrix of
+    Frobenius norm 1 whose draw depends on `seed`. So ‖U‖² + v² = 2 init_scale² and
     ‖U‖² - v² = 2 init_scale² imbalance.
 
     Parameters
     ----------
-    prompt : Prompt
+    prompt : Prompt or sequence of Prompt
+        With several, of one shape, the loss is their mean.
     mode : {"blocks", "pair", "all"}
-        What is trained. "blocks": U and v, all else held at zero. "pair": every weight, on the prompt
-        and its sign-flipped twin. "all": every weight, on the one prompt.
+        What is trained. "blocks": U and v, all else held at zero. "pair": every weight, on each prompt
+        and its sign-flipped twin. "all": every weight, on the prompts as they are.
     lr : float
         Learning rate; like `init_scale`, `imbalance` and `seed` used where it is not an axis.
     init_scale : float
@@ -57,11 +58,18 @@ class LinearTransformer:
         Between -1 and 1.
     n_steps : int
     seed : int
+    batch_size : int, optional
+        Prompts drawn for each step, without repetition (each with its twin in mode "pair"); all by default.
+        Every pixel sees the same batches. The losses observed are those of all prompts.
+    batch_seed : int
+    schedule : sequence of float, shape (n_steps,), optional
+        Factors on the learning rate, step by step.
 
     Raises
     ------
     ValueError
-        If the mode is unknown, a number is not finite, or the imbalance is outside [-1, 1].
+        If the mode is unknown, a number is not finite, the imbalance is outside [-1, 1], the prompts differ
+        in shape, the batch is larger than their number, or the schedule has another length than the run.
 
     References
     ----------
@@ -76,13 +84,16 @@ class LinearTransformer:
     array([1, 2], dtype=int8)
     """
 
-    prompt: Prompt
+    prompt: Prompt | Sequence[Prompt]
     mode: str = "blocks"
     lr: float = 0.1
     init_scale: float = 0.5
     imbalance: float = 0.0
     n_steps: int = 1000
     seed: int = 0
+    batch_size: int | None = None
+    batch_seed: int = 0
+    schedule: Sequence[float] | None = None
 
     hyperparameters: ClassVar[tuple[str, ...]] = ("lr", "init_scale", "imbalance", "seed")
     dtype: ClassVar[str] = "float64"
@@ -102,24 +113,49 @@ class LinearTransformer:
             raise ValueError(f"mode={self.mode!r} is unknown; use {', '.join(MODES)}")
         if self.n_steps < 1:
             raise ValueError(f"n_steps={self.n_steps} must be at least 1")
-        if not isinstance(self.prompt, Prompt):
+        prompts = self.prompts
+        if not prompts or not all(isinstance(p, Prompt) for p in prompts):
             raise ValueError(
                 f"prompt={self.prompt!r} is not a Prompt; make one with Prompt(x, y, x_query, y_query)"
+            )
+        if len(shapes := sorted({p.x.shape for p in prompts})) > 1:
+            raise ValueError(f"prompts have examples of shapes {shapes}; all must be equal")
+        if self.batch_size is not None and not 1 <= self.batch_size <= len(prompts):
+            raise ValueError(
+                f"batch_size={self.batch_size} must be between 1 and {len(prompts)}, the prompts given"
+            )
+        if self.schedule is not None and np.shape(self.schedule) != (self.n_steps,):
+            raise ValueError(
+                f"schedule has shape {np.shape(self.schedule)}; it needs n_steps={self.n_steps} factors"
             )
         self._check({name: np.array(getattr(self, name), dtype=float) for name in self.hyperparameters})
 
     def settings(self) -> dict[str, Any]:
         """Everything a pixel depends on besides its hyperparameters, as JSON values."""
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "prompt"}
-        prompt = {
-            f.name: np.asarray(getattr(self.prompt, f.name)).tolist() for f in dataclasses.fields(self.prompt)
-        }
-        return {**own, "prompt": prompt, "ensemble": ENSEMBLE, "device": "cpu"}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "prompt"}
+        prompts = [
+            {name: np.asarray(value).tolist() for name, value in vars(p).items()} for p in self.prompts
+        ]
+        schedule = None if self.schedule is None else np.asarray(self.schedule, dtype=float).tolist()
+        return {**fields, "prompts": prompts, "schedule": schedule, "ensemble": ENSEMBLE, "device": "cpu"}
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts, one or several."""
+        return (self.prompt,) if isinstance(self.prompt, Prompt) else tuple(self.prompt)
+
+    def batches(self) -> np.ndarray:
+        """Indices of the prompts that each step sees, shape (n_steps, batch_size), in increasing order."""
+        n = len(self.prompts)
+        if self.batch_size is None:
+            return np.broadcast_to(np.arange(n), (self.n_steps, n))
+        order = stream(self.batch_seed, "batches").permuted(np.tile(np.arange(n), (self.n_steps, 1)), axis=1)
+        return np.sort(order[:, : self.batch_size], axis=1)
 
     def initial_weights(self, pixels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Starting blocks U, shape (n, dim, dim), and v, shape (n,), of n pixels."""
         pixels = self._complete(pixels)
-        dim = self.prompt.dim
+        dim = self.prompts[0].dim
         draws = {s: _unit_matrix(int(s), dim) for s in np.unique(pixels["seed"])}
         R = np.stack([draws[s] for s in pixels["seed"]])  # (pixel, dim, dim)
         scale, imbalance = pixels["init_scale"], pixels["imbalance"]
@@ -164,7 +200,7 @@ class LinearTransformer:
 
     def _train(self, pixels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Train one ensemble of fixed size; tensors carry the pixel as their last axis."""
-        dim = self.prompt.dim
+        dim = self.prompts[0].dim
         U, v = self.initial_weights(pixels)
         W_KQ = torch.zeros(dim + 1, dim + 1, len(v), dtype=torch.float64)
         W_PV = torch.zeros_like(W_KQ)
@@ -172,31 +208,42 @@ class LinearTransformer:
         free = torch.full((2, dim + 1, dim + 1, 1), float(self.mode != "blocks"), dtype=torch.float64)
         free[0, :dim, :dim] = free[1, dim, dim] = 1.0  # gradients elsewhere are dropped in mode "blocks"
         weights = (W_KQ.requires_grad_(), W_PV.requires_grad_())
-        prompts = [self.prompt, self.prompt.flipped()] if self.mode == "pair" else [self.prompt]
-        E = torch.from_numpy(np.stack([p.matrix for p in prompts]))  # (prompt, dim + 1, token)
-        target = torch.tensor([[p.y_query] for p in prompts], dtype=torch.float64)
+        twins = [[p, p.flipped()] if self.mode == "pair" else [p] for p in self.prompts]
+        E = torch.from_numpy(
+            np.array([[p.matrix for p in pair] for pair in twins])
+        )  # (prompt, twin, dim + 1, token)
+        target = torch.tensor([[[p.y_query] for p in pair] for pair in twins], dtype=torch.float64)
         lr = torch.from_numpy(np.ascontiguousarray(pixels["lr"]))
-        watch = _Watch(len(v), zero_loss=float(target.square().mean() / 2))
+        factors = np.ones(self.n_steps) if self.schedule is None else np.asarray(self.schedule, dtype=float)
+        # Under a schedule a run that has converged may be thrown out again.
+        finished = FINISHED if self.schedule is None else 0.0
+        watch = _Watch(len(v), zero_loss=float(target.square().mean() / 2), finished=finished)
 
-        for _ in range(self.n_steps):
-            loss = _loss(W_KQ, W_PV, E, target)  # (pixel,)
-            if not watch.see(loss.detach()):
+        for factor, batch in zip(factors, torch.tensor(self.batches()), strict=True):
+            loss = _loss(W_KQ, W_PV, E[batch], target[batch])  # (pixel,)
+            if self.batch_size is None:
+                seen = loss.detach()
+            else:
+                with torch.no_grad():
+                    seen = _loss(W_KQ, W_PV, E, target)
+            if not watch.see(seen):
                 break
             gradients = torch.autograd.grad(loss.sum(), weights)
             with torch.no_grad():
                 for weight, gradient, mask in zip(weights, gradients, free, strict=True):
-                    weight.copy_(torch.where(watch.running, weight - lr * gradient * mask, weight))
+                    weight.copy_(torch.where(watch.running, weight - factor * lr * gradient * mask, weight))
         with torch.no_grad():
             watch.see(_loss(W_KQ, W_PV, E, target))
         return watch.observables()
 
 
 def _loss(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean over prompts of half the squared error of the query's label, shape (pixel,).
+    """Mean over prompts (and twins) of half the squared error of the query's label, shape (pixel,).
 
     Of the attention output only the query's label is formed; nothing else enters the loss. Contractions are
     sums over an axis that is not the pixel's: a matrix product would group pixels, and round them by place.
     """
+    E, target = E.flatten(0, 1), target.flatten(0, 1)
     query = E[:, :, -1]  # (prompt, d)
     keyed = (W_KQ * query[:, None, :, None]).sum(dim=2)  # (prompt, d, pixel)
     scores = (E[..., None] * keyed[:, :, None]).sum(dim=1) / (E.shape[-1] - 1)  # (prompt, token, pixel)
@@ -208,8 +255,8 @@ def _loss(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch
 class _Watch:
     """Follows the losses of an ensemble; says which members still run."""
 
-    def __init__(self, size: int, *, zero_loss: float):
-        self.zero_loss = zero_loss
+    def __init__(self, size: int, *, zero_loss: float, finished: float):
+        self.zero_loss, self.finished = zero_loss, finished * zero_loss
         self.running = torch.ones(size, dtype=torch.bool)
         self.step = 0
         self.first = self.last = self.least = self.most = torch.zeros(0)
@@ -228,7 +275,7 @@ class _Watch:
         self.tail[self.step % TAIL] = self.last
         lost = self.running & ~(loss <= DIVERGED * self.zero_loss)  # also where the loss is not a number
         self.diverged_step[lost] = self.step
-        self.running &= ~lost & (loss > FINISHED * self.zero_loss)
+        self.running &= ~lost & (loss > self.finished)
         self.step += 1
         return bool(self.running.any())
 
