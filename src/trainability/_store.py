@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -296,7 +296,7 @@ class Locks:
         return True
 
 
-def locked_elsewhere(path: Path, tiles: Iterator[int]) -> tuple[bool, int]:
+def locked_elsewhere(path: Path, tiles: Iterable[int]) -> tuple[bool, int]:
     """Whether any process writes the store, and how many of `tiles` are being trained."""
     lock_file = run_folder(path) / "locks"
     if fcntl is None or not lock_file.exists():

@@ -1,0 +1,168 @@
+"""How far a stored sweep is, read from the store itself while others write it."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ._store import failures_folder, locked_elsewhere, run_folder
+from .sweep import TRAINER_FILE, Status, is_trained
+
+# Tiles, newest first, that the rate is taken over: enough to even out tiles of unequal cost, few enough that the
+# rate follows when a worker joins or leaves.
+RECENT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """What became of the pixels of a stored sweep, and how fast it goes on.
+
+    Attributes
+    ----------
+    pixels : dict of str to int
+        Pixels by status: pending, converged, diverged, undecided, failed, inferred.
+    tiles, tiles_done, tiles_busy : int
+        Tiles in all, those with nothing pending, and those that a process is training now.
+    running : bool
+        Whether any process on this file system writes the store.
+    rate : float or None
+        Pixels per second over the last tiles; None while those that run have finished none.
+    seconds_left : float or None
+        Pending pixels over `rate`; None without one. A refined sweep usually needs less.
+    failures : dict of str to str
+        Why tiles failed, by their place.
+    """
+
+    pixels: dict[str, int]
+    tiles: int
+    tiles_done: int
+    tiles_busy: int
+    running: bool
+    rate: float | None
+    seconds_left: float | None
+    failures: dict[str, str]
+
+    @property
+    def pending(self) -> int:
+        """Pixels that are still to be trained, failed ones among them."""
+        return self.pixels["pending"] + self.pixels["failed"]
+
+    def __repr__(self) -> str:
+        total = sum(self.pixels.values())
+        done = total - self.pending
+        state = "finished" if not self.pending else "running" if self.running else "stopped"
+        parts = [f"{state}: {done} of {total} pixels done ({100 * done / total:.1f} %)"]
+        parts += [f"{count} {name}" for name, count in self.pixels.items() if count and name != "pending"]
+        if self.rate is not None:
+            parts.append(f"{self.rate:.3g} pixels/s")
+        if self.seconds_left is not None:
+            parts.append(f"about {duration(self.seconds_left)} left")
+        lines = [", ".join(parts)]
+        lines += [f"  tile {place}: {reason}" for place, reason in self.failures.items()]
+        return "\n".join(lines)
+
+
+def sweep_status(store: str | Path) -> SweepStatus:
+    """How far the sweep of a store is: done, failed, pending, rate and time left.
+
+    Reads only; may be asked at any time, from any process. The rate comes from the times at which the files of
+    the last tiles were written.
+
+    Parameters
+    ----------
+    store : path
+        Of a sweep, running or not.
+
+    Returns
+    -------
+    SweepStatus
+
+    Raises
+    ------
+    ValueError
+        If there is no map at that place.
+
+    Examples
+    --------
+    >>> sweep_status("nowhere.zarr")
+    Traceback (most recent call last):
+    ...
+    ValueError: store nowhere.zarr is no trainability map; ...
+    """
+    import zarr
+
+    store = Path(store)
+    try:
+        group = zarr.open_group(store, mode="r", zarr_format=3)
+        array = group["status"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"store {store} is no trainability map; give the folder that a sweep wrote"
+        ) from error
+    cuts = [
+        [(i, min(i + size, n)) for i in range(0, n, size)]
+        for n, size in zip(array.shape, array.chunks, strict=True)
+    ]
+    tiles_along = [len(c) for c in cuts]
+    status = np.asarray(array[...])
+    pixels = {s.name.lower(): int((status == s).sum()) for s in Status}
+
+    written, places, unfinished = [], [], []
+    for i, place in enumerate(np.ndindex(*tiles_along)):
+        spans = [c[k] for c, k in zip(cuts, place, strict=True)]
+        places.append("[" + ", ".join(f"{low}:{high}" for low, high in spans) + "]")
+        tile = status[tuple(slice(*span) for span in spans)]
+        if np.isin(tile, (Status.PENDING, Status.FAILED)).any():
+            unfinished.append(i)
+        try:
+            file = store / "status" / "c" / "/".join(map(str, place))
+            written.append((file.stat().st_mtime, int(is_trained(tile).sum())))
+        except FileNotFoundError:
+            pass
+    running, busy = locked_elsewhere(store, unfinished)
+    rate = _rate(written, since=_began(store)) if running else None
+    left = pixels["pending"] / rate if rate else None
+    return SweepStatus(
+        pixels=pixels,
+        tiles=len(places),
+        tiles_done=len(places) - len(unfinished),
+        tiles_busy=busy,
+        running=running,
+        rate=rate,
+        seconds_left=left,
+        failures={
+            places[int(f.stem)]: json.loads(f.read_text())["reason"]
+            for f in failures_folder(store).glob("*.json")
+        },
+    )
+
+
+def _began(store: Path) -> float:
+    """When the latest writer joined: it writes anew the trainer that it leaves for `resume_sweep`."""
+    kept, locks = (run_folder(store) / name for name in (TRAINER_FILE, "locks"))
+    return (kept if kept.exists() else locks).stat().st_mtime
+
+
+def _rate(written: list[tuple[float, int]], *, since: float) -> float | None:
+    """Pixels per second from the last tiles (time written, pixels), since a moment until now."""
+    recent = sorted((w for w in written if w[0] >= since), reverse=True)[:RECENT]
+    if not recent:
+        return None
+    start = since if len(recent) < RECENT else recent.pop()[0]
+    return sum(n for _, n in recent) / max(time.time() - start, 1e-9)
+
+
+def duration(seconds: float) -> str:
+    """Words for a length of time, to two digits.
+
+    Examples
+    --------
+    >>> duration(42), duration(5000), duration(200_000)
+    ('42 s', '1.4 h', '2.3 days')
+    """
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size or (unit == "h" and seconds >= size):
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"

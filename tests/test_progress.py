@@ -1,0 +1,130 @@
+"""How far a sweep is and what it would cost, against counts and clocks."""
+
+import os
+import signal
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainability import Grid, linear_axis, log_axis, trainability_map
+from trainability.cost import TILE_SECONDS, estimate_cost
+from trainability.progress import duration, sweep_status
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_store import start_writer, wait_for
+from test_sweep import GRID, TRAINER, contents
+
+
+def test_status_of_a_finished_a_failed_and_a_stopped_sweep(tmp_path):
+    store = tmp_path / "m.zarr"
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainability_map(GRID, TRAINER, store=store, tile=(3, 9), progress=stop)
+    before = contents(store)
+    found = sweep_status(store)
+    assert (found.tiles, found.tiles_done, found.tiles_busy) == (4, 3, 0)
+    assert (found.pixels["pending"], found.pending) == (27, 27)
+    assert not found.running
+    assert found.rate is found.seconds_left is None
+    assert repr(found).startswith("stopped: 81 of 108 pixels done (75.0 %), ")
+    assert contents(store) == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainability_map(GRID, replace(TRAINER, fail_above=5.0), store=store)
+    found = sweep_status(store)
+    assert found.pixels["failed"] == found.pending == 27
+    assert found.failures == {"[9:12, 0:9]": "RuntimeError: out of memory, say"}
+    assert "tile [9:12, 0:9]: RuntimeError" in repr(found)
+    runs = trainability_map(GRID, TRAINER, store=store)
+    found = sweep_status(store)
+    assert found.pixels == {**dict.fromkeys(found.pixels, 0), **_counts(runs)}
+    assert repr(found).startswith("finished: 108 of 108 pixels done (100.0 %)")
+
+
+def _counts(runs):
+    names = dict(zip(runs["status"].flag_values, runs["status"].flag_meanings.split(), strict=True))
+    return {name: int((runs["status"] == code).sum()) for code, name in names.items()}
+
+
+def test_status_of_a_running_sweep(tmp_path):
+    """Tiles of 6 pixels take 0.25 s and some milliseconds for writing: the rate is below 24, and not far."""
+    store = tmp_path / "m.zarr"
+    with start_writer(store, seconds=0.25) as writer:
+        wait_for(lambda: store.exists() and sweep_status(store).tiles_done >= 6)
+        found = sweep_status(store)
+        assert found.running
+        assert found.tiles_busy == 1
+        assert 8 < found.rate < 24
+        assert found.seconds_left == pytest.approx(found.pixels["pending"] / found.rate)
+        assert "running: " in repr(found)
+        assert " left" in repr(found)
+        os.killpg(writer.pid, signal.SIGKILL)
+    assert not sweep_status(store).running
+
+
+def test_status_may_be_asked_by_the_sweep_itself(tmp_path):
+    """Probing the locks from the process that holds them would let them go."""
+    store, seen = tmp_path / "m.zarr", []
+    trainability_map(
+        GRID, TRAINER, store=store, tile=(3, 9), progress=lambda *_: seen.append(sweep_status(store))
+    )
+    assert [found.tiles_done for found in seen] == [0, 1, 2, 3, 4]
+    assert all(found.running for found in seen)
+
+
+def test_a_folder_that_is_no_map_has_no_status(tmp_path):
+    with pytest.raises(ValueError, match="is no trainability map"):
+        sweep_status(tmp_path)
+
+
+class PerPixel:
+    """Takes 0.15 ms for each pixel, slept."""
+
+    hyperparameters = ("lr",)
+    dtype = "float64"
+    observables = {"loss": ("float64", "nothing"), "step": ("int32", "nothing")}  # noqa: RUF012
+
+    def __call__(self, pixels):
+        time.sleep(1.5e-4 * len(pixels["lr"]))
+
+    def flops_per_run(self):
+        return 2.5
+
+
+def test_the_cost_of_pixels_that_sleep():
+    """The sleep is exact; what else the machine does adds to it, so the estimate is above, and by less than half."""
+    grid = Grid(lr=linear_axis(0, 1, 500_000))
+    cost = estimate_cost(grid, PerPixel(), workers=2)
+    assert cost.runs == 500_000
+    assert 37.5 <= cost.seconds < 56
+    assert cost.stderr < 15
+    assert cost.bytes == 500_000 * (8 + 4 + 1 + 8)
+    assert cost.flops == 1.25e6
+    assert cost.tile == (65536,)  # of 2 ** k pixels, the nearest to ten seconds
+    assert TILE_SECONDS == 10
+    assert "500000 runs of 0." in repr(cost)
+    with pytest.raises(ValueError, match="workers=0"):
+        estimate_cost(grid, PerPixel(), workers=0)
+
+
+def test_a_small_grid_is_its_own_sample():
+    cost = estimate_cost(GRID, TRAINER)
+    assert cost.runs == 108
+    assert cost.tile == GRID.shape
+    assert cost.flops is None
+    assert estimate_cost(Grid(lr=log_axis(0.1, 1, 3)), TRAINER).runs == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.5, "0.5 s"), (80, "80 s"), (600, "10 min"), (7200, "2 h"), (4e5, "4.6 days")]
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words
