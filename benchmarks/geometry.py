@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import trainability
 from random_transformer import run
 from trainability.geometry import Initialization
-from trainability.phase import phase_diagram
+from trainability.phase_diagrams import phase_diagram
 from trainability.recursion import collapsed_norm, gains
 
 TARGET = 0.01  # nats per block: what tells neighbouring contours of a diagram apart

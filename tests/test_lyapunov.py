@@ -225,8 +225,8 @@ def test_finite_time_exponents_are_growth_over_exactly_n_steps():
     ("u0", "basis", "message"),
     [
         ([0.3, 0.31], [[1, 1]], "is not in the subspace"),
-        ([0.3, 0.3], [[1, 1], [1, 0]], "leaves no direction across"),
-        ([0.3, 0.3], [[1, 1, 1]], "leaves no direction across"),
+        ([0.3, 0.3], [[1, 1], [1, 0]], "leaves nothing across"),
+        ([0.3, 0.3], [[1, 1, 1]], "leaves nothing across"),
     ],
 )
 def test_bad_subspaces_are_named(u0, basis, message):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy.special import expi
 
+from trainability.classification import ellipse_function
 from trainability.label_noise import escape_action, escape_hazard
 from trainability.minibatch import (
     Zone,
@@ -29,7 +30,6 @@ from trainability.random_orbits import (
     slice_escape_time,
     slice_exponents,
 )
-from trainability.thresholds import ellipse_function
 
 
 @njit

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainability import gradient_descent
+from trainability.classification import critical_lr, critical_lr_from, thresholds
 from trainability.minibatch import Zone
 from trainability.prompt import random_prompt
 from trainability.reduction import gain, reduce_prompts
-from trainability.thresholds import critical_lr, critical_lr_from, thresholds
 from trainability.variants import decayed_ellipse_function, heavy_ball_thresholds, schedule_zone
 
 

@@ -72,7 +72,7 @@ def phase(
 
     In Python: `trainability.phase`, `trainability.thresholds`.
     """
-    from .thresholds import phase, thresholds
+    from .classification import phase, thresholds
 
     found, limits = phase(mu), thresholds()
     lines = [

@@ -272,7 +272,7 @@ def _transverse(map: Map, basis):
     across = null_space(basis).T if basis.shape[1] == map.d else np.empty((0, map.d))
     if len(across) == 0:
         raise ValueError(
-            f"transverse_to of shape {basis.shape} leaves no direction across; give fewer than {map.d} rows of {map.d}"
+            f"transverse_to of shape {basis.shape} leaves nothing across; give fewer than {map.d} rows of {map.d}"
         )
     projection, inner = tuple(tuple(float(x) for x in row) for row in across.T @ across), map.jacobian
 

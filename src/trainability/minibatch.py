@@ -16,7 +16,7 @@ from scipy.stats import gamma
 
 from . import _chebyshev
 from ._finite import finite, positive
-from .thresholds import ellipse_function
+from .classification import ellipse_function
 
 # More batches than this are sampled, not listed.
 _MOST_BATCHES = 1_000_000

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from .classification import invariant_ellipse, thresholds
 from .comparison import BoundaryDistance
 from .outcomes import Outcome
 from .sweep import Status
-from .thresholds import invariant_ellipse, thresholds
 
 # Distinct for colour-blind readers and in grey: light to dark is trained, bounded, lost.
 STATUS_COLORS = {

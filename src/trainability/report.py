@@ -11,6 +11,7 @@ import numpy as np
 
 from . import plot
 from ._provenance import provenance
+from .classification import thresholds, transverse_exponent
 from .dynamics import orbit_diagram
 from .grid import Grid, linear_axis
 from .lyapunov import lyapunov_map
@@ -18,7 +19,6 @@ from .maps import product_map
 from .outcomes import Outcome, basins
 from .plot import save
 from .studies import LONGER, Panel, linear_transformer_study
-from .thresholds import thresholds, transverse_exponent
 
 # Effective steps of the phase portraits: one that converges, one with a 2-cycle, one chaotic.
 PORTRAITS = (0.7, 1.15, 1.8)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from .classification import Fate, ellipse_function, fate
 from .comparison import Comparison, compare
 from .grid import Grid, linear_axis, log_axis
 from .prompt import random_prompt
 from .reduction import effective_step, reduced_start
 from .sweep import STATUS_ATTRS, Status, trainability_map
-from .thresholds import Fate, ellipse_function, fate
 from .trainers import LinearTransformer
 
 # The prompt and weights of the study: the first seeds whose effective step is positive and whose starting

@@ -8,9 +8,9 @@ thresholds (theory/07).
 import numpy as np
 
 from ._finite import finite, positive
+from .classification import critical_lr, ellipse_function
 from .minibatch import Zone
 from .reduction import Data
-from .thresholds import critical_lr, ellipse_function
 
 
 def schedule_zone(data: Data, U, v, *, lr_min, lr_max):
