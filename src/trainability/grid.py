@@ -67,6 +67,58 @@ def log_axis(low: float, high: float, n: int) -> Axis:
     return Axis(10 ** linear_axis(math.log10(low), math.log10(high), n).values, scale="log")
 
 
+def dyadic_axis(low: float, high: float, n: int, *, scale: str = "linear") -> Axis:
+    """Lay `n` pixels on a lattice of spacing 2^-k around the middle of [low, high].
+
+    Any two such axes of one scale lie on nested lattices: where they overlap, the finer contains the pixels of
+    the coarser, to the last bit, so that a zoom need not train them again.
+
+    Parameters
+    ----------
+    low, high : float
+        Range to be covered, roughly: the spacing is the power of two nearest to (high - low) / n in ratio, so the
+        axis spans between 1/√2 and √2 times as much.
+    n : int
+        Pixels.
+    scale : {"linear", "log"}
+        On a logarithmic axis the range must be positive, and the lattice is one of decades.
+
+    Raises
+    ------
+    ValueError
+        As `linear_axis` and `log_axis`, or if the scale is unknown.
+
+    Examples
+    --------
+    >>> dyadic_axis(0, 1, 5).values
+    array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    >>> dyadic_axis(0.4, 0.6, 5).values
+    array([0.4375 , 0.46875, 0.5    , 0.53125, 0.5625 ])
+    """
+    if scale not in ("linear", "log"):
+        raise ValueError(f"scale={scale!r} is unknown; use linear or log")
+    _check_range(low, high, n)
+    if scale == "log":
+        if low <= 0:
+            raise ValueError(f"low={low} must be positive on a logarithmic axis; use scale='linear'")
+        low, high = math.log10(low), math.log10(high)
+    spacing = 2.0 ** round(math.log2((high - low) / n))
+    return lattice_axis(round((low + high) / 2 / spacing - (n - 1) / 2), n, spacing, scale)
+
+
+def lattice_axis(first: int, n: int, spacing: float, scale: str) -> Axis:
+    """Axis of the positions (first, ..., first + n - 1) * spacing; `spacing` a power of two.
+
+    Examples
+    --------
+    >>> lattice_axis(-2, 4, 0.5, "log").values
+    array([0.1     , 0.316228, 1.      , 3.162278])
+    """
+    positions = [k * spacing for k in range(first, first + n)]
+    # One value at a time: a vectorised power may round a value by its place in the array.
+    return Axis(np.array([10.0**p for p in positions] if scale == "log" else positions), scale=scale)
+
+
 def _check_range(low: float, high: float, n: int) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"axis range ({low}, {high}) must be finite")
@@ -160,15 +212,31 @@ class Grid(Mapping):
         ValueError: lr: neighbouring values 0.1 and 0.1 are 0 ulp apart in float32 ...
         """
         for name in self:
-            rounded = self[name].astype(dtype)
-            if len(rounded) < 2:
-                continue
-            size = np.maximum(np.abs(rounded[1:]), np.abs(rounded[:-1]))
-            apart = np.diff(rounded) / np.spacing(size)
-            if apart.min() < MIN_ULP:
+            apart = self._ulp_apart(name, dtype)
+            if len(apart) and apart.min() < MIN_ULP:
                 i = int(apart.argmin())
                 raise ValueError(
                     f"{name}: neighbouring values {self[name][i]:.6g} and {self[name][i + 1]:.6g} are "
                     f"{apart[i]:.0f} ulp apart in {dtype} and need {MIN_ULP}; widen the axis, use fewer pixels "
                     "or a wider dtype"
                 )
+
+    def decades_left(self, dtype: str) -> float:
+        """How many decades one can zoom into this grid before neighbours are one number, or nearly, in `dtype`.
+
+        Negative where `check_resolution` already raises; infinite if every axis has one pixel.
+
+        Examples
+        --------
+        >>> grid = Grid(lr=linear_axis(1, 2, 512))
+        >>> round(grid.decades_left("float64"), 1), round(grid.decades_left("float32"), 1)
+        (12.3, 3.6)
+        """
+        closest = min((self._ulp_apart(name, dtype).min(initial=np.inf) for name in self), default=np.inf)
+        return float(np.log10(closest / MIN_ULP)) if closest > 0 else -math.inf
+
+    def _ulp_apart(self, name: str, dtype: str) -> np.ndarray:
+        """Distances between neighbouring coordinates, in units in the last place of the larger."""
+        rounded = self[name].astype(dtype)
+        size = np.maximum(np.abs(rounded[1:]), np.abs(rounded[:-1]))
+        return np.diff(rounded).astype(float) / np.spacing(size)
