@@ -96,16 +96,16 @@ def test_deep_enough_for_64_blocks(activation, options):
     found = critical_initialization(init, depth=64)
     assert found.kind == "deep enough"
     exponents = predict_exponents(found.initialization)
-    assert max(abs(exponents.angle), abs(exponents.gradient)) * 64 <= 0.5
+    assert max(abs(exponents.angle), abs(exponents.gradient)) * 64 <= 0.25
     before = predict_exponents(init)
-    assert max(abs(before.angle), abs(before.gradient)) * 64 > 0.5
+    assert max(abs(before.angle), abs(before.gradient)) * 64 > 0.25
 
 
 def test_nearest_initialization_is_on_the_limit():
     """No point of a fine grid satisfies the limit nearer to the start."""
     init = INIT.with_values(activation="erf", sigma_mlp=3.0)
     found = critical_initialization(init, vary=("sigma_mlp", "alpha_attn"), depth=16).initialization
-    limit = 1 / 32
+    limit = 1 / 64
     cost = math.log(found.sigma_mlp / 3) ** 2 + math.log(found.alpha_attn / 0.5) ** 2
     for sigma in 3 * np.exp(np.linspace(-1.5, 1.5, 61)):
         for alpha in 0.5 * np.exp(np.linspace(-3, 0.5, 71)):
@@ -122,10 +122,10 @@ def test_growing_stream():
     assert found.kind == "deep enough"
     assert (
         max(abs(tuned.angle), abs(tuned.gradient)) * 64
-        <= 0.5
+        <= 0.25
         < max(abs(default.angle), abs(default.gradient)) * 64
     )
-    assert "exceed 2 x 64 blocks" in repr(found)
+    assert "exceed 4 x 64 blocks" in repr(found)
 
 
 def test_what_is_deep_enough_stays_as_it_is():
@@ -136,7 +136,7 @@ def test_what_is_deep_enough_stays_as_it_is():
 def test_trade_off_where_attention_is_too_strong():
     found = critical_initialization(INIT, vary="alpha_mlp", depth=64)
     assert found.kind == "trade-off"
-    assert "not 2" in repr(found)
+    assert "not 4" in repr(found)
     e = found.exponents
     front = found.frontier
     assert (np.diff(np.abs(front["angle"])) > 0).all()

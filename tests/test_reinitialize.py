@@ -171,13 +171,13 @@ WIDE = {"initializer_range": 0.02 * math.sqrt(768 / 64)}
 def test_critical_for_64_blocks(name, options):
     """|λ| x 64 ≤ 1/2 for both exponents, a standard error over weight draws included, and not so by default.
 
-    A margin of 4 aims at 1/4, which leaves room for the scatter of draws of width 64.
+    The default margin, 4, aims at 1/4, which leaves room for the scatter of draws of width 64.
     """
     model, tokens = build(name, n_layers=64, **options)
     default = measure_exponents(model, tokens, n_seeds=2)
     assert max(abs(default.angle), abs(default.gradient)) * 64 > 1
 
-    found = critical_initialization(default.theory, depth=64, margin=4.0)
+    found = critical_initialization(default.theory, depth=64)
     assert found.kind == "deep enough"
 
     def draw(m):
@@ -228,7 +228,7 @@ def test_64_layers_train_where_their_default_does_not():
     torch.manual_seed(0)
     tuned = Classifier()
     measured = measure_exponents(tuned, ids(4, 12, 16), blocks="encoder.layers")
-    critical = critical_initialization(measured.theory, depth=64, margin=4.0).initialization
+    critical = critical_initialization(measured.theory, depth=64).initialization
     apply_initialization(tuned, critical, blocks="encoder.layers")
     assert loss_after_training(tuned, lr=1e-3) < 0.5
     for lr in (1e-4, 1e-3):

@@ -13,8 +13,8 @@ from .measure import MeasuredExponents, measure_exponents
 __all__ = ["Diagnosis", "diagnose"]
 
 # Depth scales of twice the depth, a change by exp(1/2) through the model, count as critical. The proposed change
-# aims higher, because a single draw of finite width scatters about the prediction (by 0.05 at width 128, depth 64).
-_MARGIN, _AIM = 2.0, 3.0
+# aims at `critical_initialization`'s margin, twice that, because draws of finite width scatter about the prediction.
+_CRITICAL = 2.0
 # A proposal that leaves every scale within this of what it was is no change.
 _UNCHANGED = 1e-9
 
@@ -29,7 +29,7 @@ class Diagnosis:
         Class of the model.
     measured : MeasuredExponents
     critical : CriticalInitialization or None
-        The nearest initialization whose predicted depth scales are three times the depth; None where the
+        The nearest initialization whose predicted depth scales are four times the depth; None where the
         architecture is not recognised. `apply_initialization(model, critical.initialization)` draws it.
     """
 
@@ -40,7 +40,7 @@ class Diagnosis:
     @property
     def is_critical(self) -> bool:
         """Whether both measured depth scales 1/|λ| are at least twice the depth."""
-        return min(self.measured.depth_scales) >= _MARGIN * self.measured.n_blocks
+        return min(self.measured.depth_scales) >= _CRITICAL * self.measured.n_blocks
 
     def __repr__(self) -> str:
         m = self.measured
@@ -64,7 +64,7 @@ class Diagnosis:
 
     def _change(self) -> str:
         if self.is_critical:
-            return f"already: both depth scales exceed {_MARGIN:g} x the depth"
+            return f"already: both depth scales exceed {_CRITICAL:g} x the depth"
         if self.critical is None or isinstance(self.measured.theory, str):
             return "weaker residual branches: only the theory's architectures can be tuned to a number"
         before, after = self.measured.theory, self.critical.initialization
@@ -120,7 +120,6 @@ def diagnose(
             measured.theory,
             vary=vary,
             depth=measured.n_blocks,
-            margin=_AIM,
             q=1.0 if measured.theory.norm == "pre" else None,
         )
     return Diagnosis(model=type(model).__name__, measured=measured, critical=critical)
