@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainability import Grid, linear_axis, log_axis, trainability_map
-from trainability.frames import zoom
+from trainability.frames import boundary_point, roughest_point, zoom
 from trainability.grid import dyadic_axis
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -200,3 +200,37 @@ def test_decades_left():
     assert grid.decades_left("float32") == pytest.approx(12 * math.log10(2))
     assert Grid(lr=[1.0]).decades_left("float64") == math.inf
     assert Grid(lr=1 + 1e-9 * np.arange(3)).decades_left("float32") == -math.inf
+
+
+def test_boundary_point_of_the_toy():
+    """Beyond lr * curvature = 2 the steps grow: the point is the last float on this side, rounding included."""
+    found = boundary_point(TRAINER, {"lr": 0.5, "curvature": 1.5}, {"lr": 9.0, "curvature": 1.5})
+    assert found["lr"] == pytest.approx(2 / 1.5, rel=1e-15)
+    beyond = {"lr": np.array([found["lr"], np.nextafter(found["lr"], 9)]), "curvature": np.full(2, 1.5)}
+    assert list(TRAINER.status(TRAINER(beyond))) == [1, 2]
+    oblique = boundary_point(TRAINER, {"lr": 9.0, "curvature": 2.0}, {"lr": 0.3, "curvature": 0.2})
+    assert oblique["lr"] * oblique["curvature"] == pytest.approx(2, rel=1e-14)
+    with pytest.raises(ValueError, match="have one status, 1"):
+        boundary_point(TRAINER, {"lr": 0.5}, {"lr": 0.6})
+    with pytest.raises(ValueError, match="start has lr and end curvature"):
+        boundary_point(TRAINER, {"lr": 0.5}, {"curvature": 0.6})
+
+
+def test_the_roughest_point_lies_where_most_changes_are():
+    """A fine comb of stripes in one corner of an otherwise smooth map."""
+    grid = Grid(lr=linear_axis(0, 1, 40), curvature=linear_axis(0, 1, 40))
+    runs = trainability_map(grid, Comb())
+    found = roughest_point(runs, Comb())
+    assert found["lr"] > 0.6
+    assert found["curvature"] > 0.6
+    with pytest.raises(ValueError, match="no two neighbours differ"):
+        roughest_point(runs.isel(lr=slice(0, 3), curvature=slice(0, 3)), Comb())
+
+
+class Comb(CountingPixels):
+    """Changes at curvature = 1/2, and at every tenth in the upper right corner."""
+
+    def __call__(self, pixels):
+        lr, h = pixels["lr"], pixels["curvature"]
+        stripes = np.where((lr > 0.7) & (h > 0.7), np.floor(20 * lr) % 2, h > 0.5)
+        return {"final_loss": stripes, "stop_step": np.where(stripes > 0, 7, -1)}

@@ -7,10 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from .grid import Grid, lattice_axis
-from .sweep import Trainer, trainability_map
+from .sweep import Trainer, is_trained, trainability_map
+
+# Parts that a segment is cut into at each step of a search: the points between fill the lanes of vector kernels.
+SECTIONS = 9
+
+# Pixels to each side among which changes of status are counted to find the roughest place.
+ROUGH = 4
 
 
 def zoom(
@@ -98,6 +105,128 @@ def zoom(
             yield runs.assign_attrs(zoom=json.dumps(about))
 
     return train()
+
+
+def boundary_point(
+    trainer: Trainer, start: Mapping[str, float], end: Mapping[str, float]
+) -> dict[str, float]:
+    """Find a point between two where the status changes, to the last bit of double precision.
+
+    Cuts the segment into ninths and goes on with the first across which the status is no longer that of `start`,
+    until no number is left between. On a rough boundary this is one of many changes.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    start, end : mapping of str to float
+        Hyperparameters of two runs whose statuses differ; the same names in both.
+
+    Returns
+    -------
+    dict of str to float
+        The last point found with the status of `start`.
+
+    Raises
+    ------
+    ValueError
+        If the names differ, or the statuses do not.
+
+    Examples
+    --------
+    >>> from trainability import random_prompt, trainers
+    >>> trainer = trainers.LinearTransformer(random_prompt(6, 2, seed=0), n_steps=100)
+    >>> found = boundary_point(trainer, {"lr": 0.1}, {"lr": 100.0})
+    >>> trainer.status(trainer({"lr": np.array([found["lr"], np.nextafter(found["lr"], np.inf)])}))
+    array([1, 3], dtype=int8)
+    """
+    if set(start) != set(end):
+        raise ValueError(
+            f"start has {', '.join(start)} and end {', '.join(end)}; give both the same hyperparameters"
+        )
+    names = list(start)
+    low, high = (np.array([float(p[name]) for name in names]) for p in (start, end))
+
+    def status(points: np.ndarray) -> np.ndarray:
+        return trainer.status(trainer({name: points[:, i].copy() for i, name in enumerate(names)}))
+
+    here, there = status(np.stack([low, high]))
+    if here == there:
+        raise ValueError(
+            f"start={dict(start)} and end={dict(end)} have one status, {here}; the boundary is elsewhere"
+        )
+    shares = np.linspace(0, 1, SECTIONS + 1)[1:-1, None]
+    while True:
+        between = np.unique(low + shares * (high - low), axis=0)
+        between = between[(between != low).any(axis=1) & (between != high).any(axis=1)]
+        if not len(between):
+            return dict(zip(names, map(float, low), strict=True))
+        along = np.argsort(np.abs(between - low).max(axis=1), kind="stable")
+        between = between[along]
+        changed = np.append(status(between) != here, True)
+        first = int(changed.argmax())
+        points = np.concatenate([low[None], between, high[None]])
+        low, high = points[first], points[first + 1]
+
+
+def roughest_point(runs: xr.Dataset, trainer: Trainer) -> dict[str, float]:
+    """Find a point of the boundary in the part of a map where most neighbours differ in status: a place to zoom into.
+
+    Parameters
+    ----------
+    runs : Dataset
+        Of `trainer`.
+    trainer : Trainer
+
+    Returns
+    -------
+    dict of str to float
+        For each axis, to the last bit of double precision.
+
+    Raises
+    ------
+    ValueError
+        If all trained pixels have one status.
+
+    Examples
+    --------
+    >>> from trainability import log_axis, random_prompt, trainers
+    >>> trainer = trainers.LinearTransformer(random_prompt(6, 2, seed=0), n_steps=100)
+    >>> runs = trainability_map(Grid(lr=log_axis(0.1, 10, 16)), trainer)
+    >>> 0.1 < roughest_point(runs, trainer)["lr"] < 10
+    True
+    """
+    status = runs["status"].values
+    trained = is_trained(status)
+    changes = []  # of each axis: whether a pixel and the next differ
+    for axis in range(status.ndim):
+        low, high = (np.take(status, range(*cut), axis) for cut in _neighbours(status.shape[axis]))
+        both = np.logical_and(
+            *(np.take(trained, range(*cut), axis) for cut in _neighbours(status.shape[axis]))
+        )
+        changes.append((low != high) & both)
+    if not any(change.any() for change in changes):
+        raise ValueError(
+            "runs: no two neighbours differ in status; widen the window until it holds a boundary"
+        )
+    axis, place = max(
+        (
+            (axis, tuple(map(int, place)))
+            for axis, change in enumerate(changes)
+            for place in np.argwhere(change)
+        ),
+        key=lambda spot: sum(
+            int(change[tuple(slice(max(i - ROUGH, 0), i + ROUGH + 1) for i in spot[1])].sum())
+            for change in changes
+        ),
+    )
+    start = {str(d): float(runs[d][i]) for d, i in zip(runs["status"].dims, place, strict=True)}
+    dim = str(runs["status"].dims[axis])
+    return boundary_point(trainer, start, {**start, dim: float(runs[dim][place[axis] + 1])})
+
+
+def _neighbours(n: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Ranges of the pixels that have a next one along an axis, and of those next ones."""
+    return (0, n - 1), (1, n)
 
 
 def _lattices(
