@@ -43,7 +43,7 @@ def test_status_and_resume(tmp_path):
         run("sweep", "resume", store)
 
 
-@pytest.mark.parametrize("options", [[], ["--refine", "--film", ""]])
+@pytest.mark.parametrize("options", [pytest.param([], marks=pytest.mark.slow), ["--refine", "--film", ""]])
 def test_a_zoom_by_one_command(tmp_path, options):
     words = ["zoom", tmp_path / "z", "--width", 4, "--n-steps", 30, "--decades", 0.9, "--json", *options]
     axes = ["--x", "lr_in:0.1:1e4:12:log", "--y", "lr_out:0.1:1e4:12:log"]
