@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -31,7 +32,21 @@ def test_phase_answers_in_words_and_in_json():
     assert answer["thresholds"] == tr.thresholds()
 
 
-@pytest.mark.parametrize("command", ["demo", "phase", "diagram", "map", "validate"])
+def test_critical_lr_is_the_closed_form_and_separates_trained_runs():
+    words = ("critical-lr", "--gain", "1.5", "--target", "0.8", "--u", "1.1", "--v", "-0.4")
+    answer = json.loads(run(*words, "--json").stdout)
+    assert answer["critical_lr"] == tr.critical_lr_from(1.5**2, 1.5 * 0.8, 1.1, -0.4)
+    assert answer["safe_lr"] == min(answer["critical_lr"], 1 / (1.5 * 0.8))
+    assert f"bounded up to   {answer['critical_lr']:.10g}" in run(*words).stdout
+    prompt = tr.Prompt([[1.0]], [1.5], [1.0], 0.8)
+    for factor, fate in ((0.9, False), (1.1, True)):
+        lr = factor * answer["critical_lr"]
+        a, b = tr.reduced_start(prompt, lr, [[1.1]], -0.4)
+        orbit = tr.orbit(tr.product_map(tr.effective_step(prompt, lr)), [float(a), float(b)], n=4000)
+        assert bool(np.isnan(orbit[-1]).any()) == fate
+
+
+@pytest.mark.parametrize("command", ["demo", "phase", "critical-lr", "diagram", "map", "validate"])
 def test_help_teaches_and_names_the_function(command):
     text = run(command, "--help").stdout
     assert "In Python" in text
@@ -71,7 +86,11 @@ def test_demo_runs(tmp_path):
     ("words", "code", "message"),
     [
         (("phase", "nan"), 2, "mu must be finite"),
-        (("map", "X", "--x", "width:1:2:4"), 2, "axis 'width' is not a hyperparameter of LinearTransformer; it has lr"),
+        (
+            ("map", "X", "--x", "width:1:2:4"),
+            2,
+            "axis 'width' is not a hyperparameter of LinearTransformer; it has lr",
+        ),
         (("map", "X", "--x", "lr:1:4"), 2, "write name:low:high:pixels"),
         (("map", "X", "--x", "lr:4:1:4"), 2, "empty or reversed"),
         (("map", "X", "--mode", "most"), 2, "mode='most'"),

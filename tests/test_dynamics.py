@@ -16,7 +16,9 @@ def test_orbit_is_the_iterated_map_bit_for_bit():
         u = (a - e * b, b - e * a)
         expected.append(u)
     np.testing.assert_array_equal(tr.orbit(tr.product_map(mu), [0.3, 0.31], n=50), expected)
-    np.testing.assert_array_equal(tr.orbit(tr.product_map(mu), [0.3, 0.31], n=20, transient=30), expected[30:])
+    np.testing.assert_array_equal(
+        tr.orbit(tr.product_map(mu), [0.3, 0.31], n=20, transient=30), expected[30:]
+    )
 
 
 def test_orbits_of_many_starts_do_not_depend_on_each_other():
@@ -71,6 +73,34 @@ def test_diagram_marks_escapes():
     assert np.isnan(diagram["a"].values[1]).all()
 
 
+def density(variable, bounds, bins):
+    return tr.orbit_density(tr.product_map, "mu", [1.0], variable, u0=[1, 1], bounds=bounds, bins=bins, n=9)
+
+
+def test_density_counts_the_orbit_diagram():
+    """Same iterates as `orbit_diagram`, binned by numpy; out of bounds counts nowhere."""
+    mu = np.linspace(0.5, 1.95, 40)
+    options = {"u0": [0.3, 0.31], "n": 5000, "transient": 100}
+    counts = tr.orbit_density(tr.product_map, "mu", mu, "b", bins=50, bounds=(-0.5, 1.9), **options)["counts"]
+    orbits = tr.orbit_diagram(tr.product_map, "mu", mu, **options)["b"].values
+    expected = np.stack([np.histogram(row, 50, (-0.5, np.nextafter(1.9, 0)))[0] for row in orbits])
+    np.testing.assert_array_equal(counts, expected)
+    assert (counts.sum("b") < 5000).any()
+    assert counts.dims == ("mu", "b")
+
+
+def test_density_marks_escapes_and_follows_the_invariant_density():
+    """At mu = 2 the slice has the arcsine density; 4 standard deviations of as many independent draws."""
+    found = tr.orbit_density(
+        tr.cubic_map, "mu", [2.0, 2.5], "x", u0=[0.3], bins=20, bounds=(-2, 2), n=200_000
+    )
+    assert found["escape_step"].values[0] == -1
+    assert found["escape_step"].values[1] > 0
+    edges = np.linspace(-2, 2, 21)
+    share = np.diff(np.arcsin(edges / 2)) / np.pi
+    np.testing.assert_allclose(found["counts"].values[0] / 200_000, share, atol=4 * np.sqrt(0.15 / 200_000))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -81,6 +111,9 @@ def test_diagram_marks_escapes():
         (lambda: tr.orbit_diagram(tr.product_map, "nu", [1, 2], u0=[1, 1]), "'nu' is not a parameter"),
         (lambda: tr.orbit_diagram(tr.product_map(1), "nu", [1, 2], u0=[1, 1]), "it has mu"),
         (lambda: tr.orbit_diagram(tr.product_map, "mu", [1, 2], u0=[1, 1], carry="up"), "carry='up'"),
+        (lambda: density("x", (0, 1), 5), "'x' is not a variable of product map; it has a, b"),
+        (lambda: density("a", (1, 0), 5), r"bounds=\(1, 0\) with bins=5 cut nothing"),
+        (lambda: density("a", (0, 1), 0), "bins=0 cut nothing"),
     ],
 )
 def test_bad_input_is_named(make, message):

@@ -48,10 +48,12 @@ def test_phase_portrait_shows_the_ellipse():
 
 def test_trainability_map_uses_the_grid_and_its_scale():
     grid = tr.Grid(lr=tr.log_axis(0.03, 0.6, 12), imbalance=tr.linear_axis(-1, 1, 10))
-    trainer = tr.trainers.LinearTransformer(tr.random_prompt(12, 4, seed=13), seed=1, init_scale=2.0, n_steps=50)
+    trainer = tr.trainers.LinearTransformer(
+        tr.random_prompt(12, 4, seed=13), seed=1, init_scale=2.0, n_steps=50
+    )
     predicted = tr.predict_linear_transformer(grid, trainer)
     runs = tr.trainability_map(grid, trainer)
-    figure, given = mpl.pyplot.subplots()
+    _, given = mpl.pyplot.subplots()
     ax = plot.trainability(runs, predicted=predicted, ax=given)
     assert ax is given
     assert ax.get_xscale() == "log"
@@ -71,3 +73,36 @@ def test_boundary_distances_are_a_distribution():
 
 def test_unnamed_hyperparameters_are_spelled_out():
     assert plot.name("weight_decay") == "weight decay"
+
+
+def test_branches_are_solid_where_stable_and_marked_where_they_meet():
+    diagram = tr.bifurcation_diagram(tr.cubic_map, "mu", (0.5, 1.25), start=[0.7], max_period=4)
+    ax = plot.branches(diagram)
+    solid = [line for line in ax.lines if line.get_linestyle() == "-"]
+    x = np.concatenate([line.get_xdata()[np.isfinite(line.get_ydata())] for line in solid])
+    assert x.max() <= 1.25
+    fixed = next(line for line in solid if np.nanmin(line.get_xdata()) < 0.6)
+    stable = fixed.get_xdata()[np.isfinite(fixed.get_ydata())]
+    np.testing.assert_allclose([stable.min(), stable.max()], [0.5, 1.0], atol=1e-9)
+    flips = next(line for line in ax.lines if line.get_label() == "flip")
+    np.testing.assert_allclose(np.unique(flips.get_xdata()), [1.0, np.sqrt(5) - 1], atol=1e-12)
+
+
+def test_cobweb_climbs_between_graph_and_diagonal():
+    ax = plot.cobweb(tr.cubic_map(0.5), 0.2, n=5)
+    x, y = ax.lines[2].get_data()
+    np.testing.assert_allclose(y[1::2], tr.cubic_map(0.5)(x[1::2, None])[:, 0])
+    np.testing.assert_allclose(x[::2], y[::2])
+    with pytest.raises(ValueError, match="one variable"):
+        plot.cobweb(tr.product_map(), 0.1)
+
+
+@pytest.mark.parametrize("colored", ["outcome", "period", "rate"])
+def test_parameter_plane_draws_what_was_found(colored):
+    found = tr.basins(tr.cubic_map(), {"mu": [0.5, 1.1, 1.9, 2.5], "x": [0.1, 0.3, 0.4]}, n=500)
+    ax = plot.parameter_plane(found, colored)
+    values = np.ma.filled(ax.collections[0].get_array().astype(float), np.nan)
+    expected = found[colored].where(found["period"] > 0) if colored == "period" else found[colored]
+    np.testing.assert_allclose(values, expected.T)
+    with pytest.raises(ValueError, match="colored='taste'"):
+        plot.parameter_plane(found, "taste")

@@ -82,6 +82,30 @@ def phase(
     _answer({"mu": mu, "phase": str(found), "thresholds": limits}, as_json, "\n".join(lines))
 
 
+@app.command("critical-lr")
+def critical_lr(
+    gain: Annotated[float, typer.Option(help="Gain of the prompt: |mean of y x| times |x_query|.")],
+    target: Annotated[float, typer.Option(help="Label of the query.")],
+    u: Annotated[float, typer.Option(help="Initial key-query weight along the prompt's direction.")],
+    v: Annotated[float, typer.Option(help="Initial projection-value weight.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give the exact learning rate at which training a linear transformer turns from bounded to divergent.
+
+    The loss is (gain u v - target)² / 2. Below the safe rate it converges to zero loss, between the two it
+    stays bounded without converging, above the critical rate it diverges; for almost every start.
+
+    In Python: `trainability.critical_lr` (from a prompt and weights), `trainability.critical_lr_from`,
+    `trainability.safe_lr`.
+    """
+    from .classification import critical_lr_from
+
+    critical = float(critical_lr_from(gain**2, gain * target, u, v))
+    safe = min(critical, 1 / abs(gain * target)) if gain * target else critical
+    text = f"converges up to {safe:.10g}\nbounded up to   {critical:.10g}\ndiverges above"
+    _answer({"critical_lr": critical, "safe_lr": safe}, as_json, text)
+
+
 @app.command()
 def diagram(
     out: Annotated[Path, typer.Option(help="Picture to write (PNG, PDF or SVG by its ending).")] = Path(

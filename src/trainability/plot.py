@@ -15,7 +15,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .classification import invariant_ellipse, thresholds
 from .comparison import BoundaryDistance
+from .continuation import BifurcationDiagram
+from .dynamics import orbit
+from .maps import Map
 from .outcomes import Outcome
+from .plot_geometry import GEOMETRY_NAMES
+from .plot_geometry import gradient_norms as gradient_norms
+from .plot_geometry import phase_diagram as phase_diagram
+from .plot_geometry import token_similarity as token_similarity
 from .sweep import Status
 
 # Distinct for colour-blind readers and in grey: light to dark is trained, bounded, lost.
@@ -43,6 +50,10 @@ OUTCOME_COLORS = {
 }
 LINE = "#d7301f"
 
+# Branches by the number of doublings of their period.
+PERIOD_COLORS = ("#08519c", "#238b45", "#e6550d", "#6a51a3", "#b15928")
+POINT_MARKERS = {"flip": "o", "fold": "s", "branch point": "D", "Neimark–Sacker": "^", "degenerate": "x"}
+
 THRESHOLD_LABELS = {
     "catapult": r"$2\sqrt{2}-2$",
     "two_cycle": r"$1$",
@@ -56,6 +67,7 @@ _NAMES = {
     "init_scale": "initial scale",
     "imbalance": "initial imbalance",
     "mu": r"effective step $\mu$",
+    **GEOMETRY_NAMES,
 }
 
 
@@ -147,6 +159,103 @@ def exponents(spectrum: xr.Dataset, *, labels: Sequence[str] | None = None, ax=N
     ax.axhline(0, color="black", lw=0.6)
     ax.set(xlabel=name(parameter), ylabel="exponent (nats per step)")
     ax.legend(loc="lower left", frameon=False, ncols=2)
+    return ax
+
+
+def branches(diagram: BifurcationDiagram, variable: int = 0, *, points: bool = True, ax=None) -> Axes:
+    """Draw the branches of a bifurcation diagram: solid where stable, dashed where not.
+
+    Parameters
+    ----------
+    diagram : BifurcationDiagram
+        From `trainability.bifurcation_diagram`.
+    variable : int, optional
+        Index of the state variable on the vertical axis.
+    points : bool, optional
+        Mark flips, folds, branch points and Neimark–Sacker points.
+    ax : Axes, optional
+        An orbit diagram drawn there before stays visible beneath.
+    """
+    ax = ax or _new_axes()
+    for branch in diagram.branches:
+        color = PERIOD_COLORS[(branch.period - 1).bit_length() % len(PERIOD_COLORS)]
+        for stable, style in ((True, "-"), (False, (0, (4, 2)))):
+            shown = np.where((branch.stable == stable)[:, None], branch.states[:, :, variable], np.nan)
+            ax.plot(branch.parameter, shown, color=color, ls=style, lw=1.3 if stable else 0.9)
+    if points:
+        for kind, marker in POINT_MARKERS.items():
+            found = [p for p in diagram.points if p.kind == kind]
+            if found:
+                x = np.concatenate([np.full(len(p.states), p.parameter) for p in found])
+                y = np.concatenate([p.states[:, variable] for p in found])
+                ax.plot(x, y, marker, color="black", mfc="white", ms=4.5, label=kind, zorder=3)
+    ax.set(xlabel=name(diagram.parameter))
+    return ax
+
+
+def cobweb(map: Map, u0: float, *, n: int = 60, bounds: tuple[float, float] | None = None, ax=None) -> Axes:
+    """Draw the graph of a one-dimensional map and the staircase of one of its orbits.
+
+    Parameters
+    ----------
+    map : Map
+        Of one variable.
+    u0 : float
+    n : int, optional
+        Steps drawn.
+    bounds : (float, float), optional
+        Range of the axes; that of the orbit, widened, by default.
+    ax : Axes, optional
+
+    Raises
+    ------
+    ValueError
+        If the map has more than one variable.
+    """
+    if map.d != 1:
+        raise ValueError(f"a cobweb needs a map of one variable; {map.name} has {', '.join(map.variables)}")
+    ax = ax or _new_axes()
+    x = orbit(map, [u0], n=n)[:, 0]
+    x = x[np.isfinite(x)]
+    low, high = bounds or (x.min() - 0.2 * np.ptp(x) - 0.1, x.max() + 0.2 * np.ptp(x) + 0.1)
+    grid = np.linspace(low, high, 800)
+    ax.plot(grid, map(grid[:, None])[:, 0], color="#08519c", lw=1.4)
+    ax.plot(grid, grid, color="grey", lw=0.8)
+    ax.plot(np.repeat(x, 2)[:-1], np.repeat(x, 2)[1:], color=LINE, lw=0.7)
+    label = map.variables[0]
+    ax.set(xlim=(low, high), ylim=(low, high), xlabel=f"${label}$", ylabel=f"${label}'$", aspect="equal")
+    return ax
+
+
+def parameter_plane(found: xr.Dataset, colored: str = "outcome", *, ax=None) -> Axes:
+    """Draw a plane of parameters or starts by outcome, period or growth rate, first axis to the right.
+
+    Parameters
+    ----------
+    found : Dataset
+        From `trainability.basins` over two axes.
+    colored : {"outcome", "period", "rate"}, optional
+    ax : Axes, optional
+    """
+    if colored not in ("outcome", "period", "rate"):
+        raise ValueError(f"colored={colored!r} is unknown; use outcome, period or rate")
+    ax = ax or _new_axes()
+    x, y = found["outcome"].dims
+    values = found[colored].transpose(y, x)
+    if colored == "outcome":
+        _categories(values, OUTCOME_COLORS, ax)
+    elif colored == "period":
+        image = ax.pcolormesh(
+            found[x], found[y], values.where(values > 0), norm=LogNorm(1, 64), cmap="viridis", rasterized=True
+        )
+        ax.figure.colorbar(image, ax=ax, label="period", ticks=[1, 2, 4, 8, 16, 32, 64], format="%d")
+    else:
+        size = float(np.nanquantile(np.abs(values), 0.98))
+        image = ax.pcolormesh(
+            found[x], found[y], values, vmin=-size, vmax=size, cmap="RdBu_r", rasterized=True
+        )
+        ax.figure.colorbar(image, ax=ax, label="growth rate (nats per step)")
+    ax.set(xlabel=name(x), ylabel=name(y))
     return ax
 
 
