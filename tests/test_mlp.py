@@ -1,0 +1,390 @@
+"""The trainer of small networks: its tanh, its kernels against a NumPy twin, its exits, forms, bits and errors."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from trainability import Grid, linear_axis, log_axis, product_map, trainability_map
+from trainability.scores import published_score
+from trainability.trainers import MLP, _tanh, mlp
+from trainability.trainers._vector import IN_STEP, lanes, tanh_in_place
+
+sys.path.insert(0, str(Path(__file__).parent))
+import mlp_twin
+
+PAPER = {  # the six conditions
+    "tanh": {},
+    "relu": {"activation": "relu"},
+    "identity": {"activation": "identity"},
+    "minibatch": {"batch_size": 16},
+    "point": {"n_data": 1},
+    "offset": {"offset_mode": "per_step"},
+}
+VARIANTS = {
+    **PAPER,
+    "deep": {"depth": 3, "width": 6},
+    "deep relu": {"depth": 2, "width": 5, "n_inputs": 7, "activation": "relu", "n_data": 37},
+    "deep identity": {"depth": 2, "width": 5, "activation": "identity", "n_data": 12},
+    "odd sizes": {"width": 7, "n_inputs": 3, "n_data": 21, "offset": 0.1},
+    "few rows": {"width": 6, "n_data": 3},
+    "offset once": {"offset": 0.3, "width": 8},
+    "memory": {"momentum": 0.5, "weight_decay": 0.02, "width": 8},
+    "memory identity": {"momentum": 0.5, "weight_decay": 0.02, "activation": "identity"},
+    "memory minibatch": {"momentum": 0.3, "weight_decay": 0.1, "batch_size": 5, "width": 5},
+    "offset identity": {"offset": 0.05, "offset_mode": "per_step", "activation": "identity", "n_data": 9},
+    "offset point": {"offset": 0.05, "offset_mode": "per_step", "n_data": 1},
+    "point relu": {"n_data": 1, "activation": "relu", "weight_scale": 0.7},
+    "point identity": {"n_data": 1, "activation": "identity", "width": 5},
+}
+
+
+def window(condition: str, n: int) -> dict[str, np.ndarray]:
+    """Pixels of the full window of a condition: rates from 1e-3 to 1e6, or offsets by one rate."""
+    rates = log_axis(1e-3, 1e6, n)
+    if condition == "offset":
+        return Grid(offset=linear_axis(-3, 3, n), lr=rates).pixels()
+    return Grid(lr_in=rates, lr_out=rates).pixels()
+
+
+def twin_losses(trainer: MLP, pixels, *, weights=None):
+    """Losses of the twin on a trainer's own draws, shape (pixels, n_steps)."""
+    drawn = trainer.draw(trainer.seed, trainer.batch_size)
+    full = trainer._complete(pixels)
+    scaled = [trainer.weight_scale * w for w in weights or drawn.weights]
+    return mlp_twin.losses(
+        scaled,
+        drawn.x,
+        drawn.y,
+        activation=trainer.activation,
+        lr=[full["lr_in"], *[full["lr_hidden"]] * (trainer.depth - 1), full["lr_out"]],
+        n_steps=trainer.n_steps,
+        offset=full["offset"],
+        per_step=trainer.offset_mode == "per_step",
+        momentum=trainer.momentum,
+        decay=trainer.weight_decay,
+        batches=drawn.batches if drawn.batches.size else None,
+    )
+
+
+@njit
+def vector_tanh(s, count):
+    tanh_in_place(s, 0, count)
+
+
+def tanh_of(values, dtype):
+    block = lanes(dtype) * IN_STEP
+    out = np.zeros(-(-len(values) // block) * block, dtype)
+    out[: len(values)] = values
+    vector_tanh(out, len(out) // lanes(dtype))
+    return out[: len(values)]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_tanh_is_within_two_ulp_odd_bounded_and_keeps_nan(dtype):
+    rng = np.random.default_rng(0)
+    exponents = rng.uniform(-300 if dtype == "float64" else -37, 1.5, 30_000)
+    x = np.concatenate([rng.uniform(0, 1, 200_000), rng.uniform(0, 25, 50_000), 10.0**exponents]).astype(
+        dtype
+    )
+    found = tanh_of(x, dtype)
+    exact = np.tanh(x.astype(np.longdouble))  # 64 bits of fraction: an oracle to 0.001 ulp
+    assert (abs(found - exact) / np.spacing(exact.astype(dtype))).max() <= 2
+    assert found.max() == 1
+    assert (tanh_of(-x, dtype) == -found).all()
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.finfo(dtype).max, 30.0], dtype)
+    np.testing.assert_array_equal(tanh_of(special, dtype), [0, 0, 1, -1, 1, 1])
+    assert np.signbit(tanh_of(special, dtype)[1])
+    assert np.isnan(tanh_of(np.array([np.nan], dtype), dtype)).all()
+
+
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_polynomial_of_tanh_interpolates_at_chebyshev_points(kind):
+    """The stored coefficients are the interpolant's, to the rounding of the coefficients."""
+    with mpmath.workdps(50):
+        log2 = mpmath.log(2) * mpmath.mpf("1.0001")
+        low, high, degree = -0.3 * log2, 0.7 * log2, len(_tanh.Q[kind]) - 1
+        points = [
+            (low + high) / 2 + (high - low) / 2 * mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * degree + 2))
+            for i in range(degree + 1)
+        ]
+        powers = mpmath.matrix([[p**k for k in range(degree + 1)] for p in points])
+        values = mpmath.matrix([(mpmath.expm1(p) - p) / p**2 for p in points])
+        expected = [float(c) for c in mpmath.lu_solve(powers, values)]
+        worst = max(
+            abs((r + r**2 * mpmath.polyval(list(_tanh.Q[kind])[::-1], r)) / mpmath.expm1(r) - 1)
+            for r in mpmath.linspace(low, high, 400)
+        )
+    np.testing.assert_allclose(_tanh.Q[kind], expected, rtol=1e-13)
+    assert worst < {"double": 2.0**-54, "float": 2.0**-25}[kind]  # half of half an ulp
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_are_the_twins(variant, reduce):
+    """Rates small enough to train smoothly, where rounding is not amplified: 1e-12 of the first loss."""
+    trainer = MLP(**{"n_steps": 40, "lr": 0.7, "offset": 0.02, **VARIANTS[variant]}, reduce=reduce)
+    rates = np.geomspace(0.01, 0.8, 11)
+    pixels = {"lr_in": rates, "lr_hidden": rates[::-1] * 0.5, "lr_out": rates[::-1]}
+    exact = twin_losses(trainer, pixels)
+    np.testing.assert_allclose(trainer.trace(pixels) / exact[:, :1], exact / exact[:, :1], rtol=0, atol=1e-12)
+    runs, expected = trainer(pixels), mlp_twin.observables(exact)
+    for name in ("first_loss", "final_loss", "min_loss", "tail_ratio", "sum_ratio"):
+        np.testing.assert_allclose(runs[name], expected[name], rtol=1e-11, atol=1e-13 * exact[0, 0])
+    np.testing.assert_array_equal(runs["diverged_step"], expected["diverged_step"])
+
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_matrix_products_train_as_the_twin(variant, engine):
+    trainer = MLP(**{"n_steps": 25, **VARIANTS[variant]}, engine=engine)
+    pixels = {"lr": np.geomspace(0.01, 0.8, 5)}
+    exact = twin_losses(trainer, pixels)
+    np.testing.assert_allclose(trainer.trace(pixels) / exact[:, :1], exact / exact[:, :1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        trainer(pixels)["sum_ratio"], mlp_twin.observables(exact)["sum_ratio"], rtol=1e-11
+    )
+
+
+@pytest.mark.parametrize("engine", ["vector", "numpy", "torch"])
+@pytest.mark.parametrize("condition", ["tanh", "relu", "minibatch", "offset"])
+def test_observables_of_the_trace_are_the_maps(condition, engine):
+    """Converging, wandering, diverging and overflowing runs alike: what the kernel sums is what the trace says."""
+    trainer = MLP(**PAPER[condition], width=6, n_steps=120, engine=engine)
+    pixels = window(condition, 9)
+    runs, expected = trainer(pixels), mlp_twin.observables(trainer.trace(pixels))
+    assert len(np.unique(trainer.status(runs))) >= 2
+    assert np.isinf(runs["final_loss"]).any()
+    for name in trainer.observables:
+        # Sums of at most 120 terms of up to 1e6, added in another order.
+        np.testing.assert_allclose(runs[name], expected[name], rtol=1e-13, err_msg=name)
+    v = trainer.trace(pixels)
+    with np.errstate(all="ignore"):
+        v = np.where(v / v[:, :1] < 1e6, v / v[:, :1], 1e6)
+    score = np.where(v[:, -20:].mean(axis=1) < 1, -v.sum(axis=1), (1 / v).sum(axis=1))
+    np.testing.assert_allclose(published_score(runs), score, rtol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ["vector", "numpy"])
+@pytest.mark.parametrize("variant", ["memory", *PAPER])
+def test_ending_lost_runs_early_changes_no_bit(variant, engine):
+    settings_ = {"n_steps": 150, "width": 6, **VARIANTS[variant], "engine": engine}
+    pixels = window(variant, 14)
+    early, whole = (MLP(**settings_, early_exit=choice)(pixels) for choice in (True, False))
+    assert (early["diverged_step"] >= 0).sum() > 30
+    for name in early:
+        np.testing.assert_array_equal(early[name], whole[name])
+
+
+@settings(max_examples=20)
+@given(
+    variant=st.sampled_from(["tanh", "identity", "point", "minibatch", "deep", "memory"]),
+    dtype=st.sampled_from(["float64", "float32"]),
+    start=st.integers(0, 40),
+    count=st.integers(1, 30),
+    shuffle=st.integers(0, 5),
+    threads=st.sampled_from([1, 2]),
+)
+def test_bits_of_a_pixel_depend_on_its_own_hyperparameters_alone(
+    variant, dtype, start, count, shuffle, threads
+):
+    settings_ = {"n_steps": 60, **VARIANTS[variant], "width": 5, "dtype": dtype}
+    pixels = {name: values[:49] for name, values in window(variant, 7).items()}
+    order = np.random.default_rng(shuffle).permutation(49)[start : start + count]
+    chosen = order if len(order) else np.array([3])
+    whole = MLP(**settings_)(pixels)
+    part = MLP(**settings_, threads=threads)({name: values[chosen] for name, values in pixels.items()})
+    for name in whole:
+        np.testing.assert_array_equal(part[name], whole[name][chosen])
+
+
+@pytest.mark.parametrize("variant", ["tanh", "point", "minibatch"])
+def test_maps_are_bit_identical_across_tilings_threads_and_stores(variant, tmp_path):
+    grid = Grid(lr_in=log_axis(1e-3, 1e6, 13), lr_out=log_axis(1e-3, 1e6, 11))
+    trainer = MLP(n_steps=50, **PAPER[variant])
+    whole = trainability_map(grid, trainer)
+    for tile in ((13, 11), (1, 1), (5, 3), (2, 11), (13, 1)):
+        assert whole.identical(trainability_map(grid, trainer, tile=tile))
+    assert whole.identical(trainability_map(grid, MLP(n_steps=50, threads=2, **PAPER[variant])))
+    assert whole.identical(trainability_map(grid, trainer, tile=(4, 4), store=tmp_path / "map.zarr"))
+    with ThreadPoolExecutor(2) as pool:
+        assert whole.identical(trainability_map(grid, trainer, tile=(4, 4), workers=pool))
+
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_matrix_products_give_the_same_bits_in_any_company(engine):
+    trainer, pixels = MLP(n_steps=40, width=6, engine=engine), window("tanh", 7)
+    whole = trainer(pixels)
+    part = trainer({name: values[[31, 4, 17]] for name, values in pixels.items()})
+    for name in whole:
+        np.testing.assert_array_equal(part[name], whole[name][[31, 4, 17]])
+
+
+def test_seeds_and_batch_sizes_can_be_axes():
+    grid = Grid(seed=np.arange(3), batch_size=np.array([1, 4, 16]))
+    runs = trainability_map(grid, MLP(n_steps=20, lr=0.5))
+    for i, seed in enumerate(grid["seed"]):
+        for j, batch_size in enumerate(grid["batch_size"]):
+            alone = MLP(n_steps=20, lr=0.5, seed=int(seed), batch_size=int(batch_size))(
+                {"lr": np.array([0.5])}
+            )
+            assert runs["sum_ratio"][i, j].item() == alone["sum_ratio"][0]
+    assert len(np.unique(runs["sum_ratio"])) == 9
+
+
+def test_network_of_two_weights_is_the_product_map():
+    """x w0 w1 on one row: a = c w0, b = c w1 with c² = 2 lr x² is the product map of mu = 2 lr x y."""
+    x, y, w0, w1, lr = 0.8, 1.3, 0.4, 0.9, 0.35
+    network = MLP(
+        width=1,
+        activation="identity",
+        data=([[x]], [y]),
+        weights=([[w0]], [[w1]]),
+        n_steps=60,
+        lr=lr,
+        offset=0.0,
+    )
+    c2, mu = 2 * lr * x**2, 2 * lr * x * y
+    u, expected = (np.sqrt(c2) * w0, np.sqrt(c2) * w1), []
+    for _ in range(60):
+        expected.append(((u[0] * u[1] - mu) / (2 * lr * x)) ** 2)
+        u = product_map(mu).step(u, (mu,))
+    np.testing.assert_allclose(network.trace({"lr": np.array([lr])})[0], expected, rtol=1e-9, atol=1e-15)
+
+
+def test_arrays_handed_in_are_what_is_trained():
+    drawn = MLP(width=5, n_steps=30).draw(seed=7, batch_size=4)
+    given_ = MLP(width=5, n_steps=30, data=(drawn.x, drawn.y), weights=drawn.weights, batches=drawn.batches)
+    own = MLP(width=5, n_steps=30, seed=7, batch_size=4)
+    pixels = {"lr": np.geomspace(0.1, 1e3, 9)}
+    for name, values in own(pixels).items():
+        np.testing.assert_array_equal(given_(pixels)[name], values)
+    assert json.dumps(given_.settings()) != json.dumps(own.settings())
+    moved = MLP(width=5, n_steps=30, data=(drawn.x, drawn.y), weights=[w + 1e-9 for w in drawn.weights])
+    assert moved.settings()["weights"] != given_.settings()["weights"]
+
+
+def test_fallback_trains_where_the_kernels_do_not_compile(monkeypatch):
+    def fail(*_args, **_options):
+        raise RuntimeError("no such instruction")
+
+    pixels = {"lr": np.geomspace(0.1, 1.0, 5)}
+    expected = MLP(width=4, n_steps=10)(pixels)
+    mlp._vectors_work.cache_clear()
+    monkeypatch.setattr(MLP, "_train_vectors", fail)
+    try:
+        trainer = MLP(width=4, n_steps=10)
+        with pytest.warns(UserWarning, match="do not compile here"):
+            found = trainer(pixels)
+        assert trainer.settings()["engine"] == "numpy"
+    finally:
+        mlp._vectors_work.cache_clear()
+    np.testing.assert_allclose(found["sum_ratio"], expected["sum_ratio"], rtol=1e-12)
+
+
+def test_single_precision_previews_the_full_window():
+    """About 99.8 % of a full window agree; of 144 pixels, a few at the boundary may not."""
+    pixels = window("tanh", 12)
+    double, single = (MLP(n_steps=100, dtype=d) for d in ("float64", "float32"))
+    verdicts = double.status(double(pixels)), single.status(single(pixels))
+    assert np.mean(verdicts[0] == verdicts[1]) > 0.97
+    assert len(np.unique(verdicts[0])) > 1
+
+
+BAD = [
+    ({"width": 0}, "width=0 must be a whole number, at least 1"),
+    ({"depth": 0}, "depth=0"),
+    ({"n_steps": -1}, "n_steps=-1"),
+    ({"n_data": 0}, "n_data=0"),
+    ({"batch_size": 0}, "batch_size=0 must be a whole number, at least 1"),
+    ({"batch_size": 5, "n_data": 4}, "batch_size=5 is more than the 4 rows"),
+    ({"lr": np.nan}, "lr must be finite; found nan"),
+    ({"lr_out": np.inf}, "lr_out must be finite"),
+    ({"activation": "gelu"}, "activation='gelu' is unknown; use tanh, relu, identity"),
+    ({"offset_mode": "twice"}, "offset_mode='twice'"),
+    ({"seed": 0.5}, "seed=0.5 must be a whole number"),
+    ({"device": "cuda"}, "needs engine='torch'"),
+    ({"width": 3, "weights": (np.ones((3, 2)), np.ones((3, 1)))}, r"they need \[\(3, 3\), \(3, 1\)\]"),
+    ({"data": (np.ones((4, 2)), np.ones(3))}, r"\(4, 2\) and \(3,\); they need"),
+    ({"data": (np.full((4, 2), np.inf), np.ones(4))}, "data must be finite"),
+    ({"n_steps": 3, "batches": np.zeros((2, 4), int)}, r"shape \(3, batch_size\)"),
+    ({"n_steps": 1, "n_data": 4, "batches": np.array([[4]])}, "rows 4 to 4; data have 0 to 3"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        MLP(**options)
+
+
+def test_bad_pixels_are_refused():
+    with pytest.raises(ValueError, match="lr_in must be finite; found inf"):
+        MLP(width=3)({"lr_in": np.array([1.0, np.inf])})
+    with pytest.raises(ValueError, match=r"batch_size=2\.5 must be a whole number"):
+        MLP(width=3)({"batch_size": np.array([2.5])})
+    with pytest.raises(ValueError, match="batch_size cannot be an axis"):
+        MLP(width=3, n_steps=2, batches=[[0, 1], [1, 2]])({"batch_size": np.array([1])})
+    with pytest.raises(ValueError, match="runs have no tail_ratio"):
+        published_score({"sum_ratio": 1, "sum_inverse_ratio": 1})
+    with pytest.raises(ValueError, match="need 4"):
+        trainability_map(Grid(lr=0.1 + 1e-11 * np.arange(3)), MLP(dtype="float32"))
+
+
+def away_from_boundary(sign):
+    """Pixels whose 3 x 3 neighbourhood has one sign."""
+    shifted = [np.roll(sign, (i, j), axis=(0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    away = np.all(np.stack(shifted) == sign, axis=0)
+    away[[0, -1]] = away[:, [0, -1]] = False
+    return away
+
+
+def boundary_window(trainer: MLP, condition: str, n: int, decades: float):
+    """Pixels of a window of half-width `decades` around a boundary point, found by bisection along a rate."""
+    name = "lr" if condition == "offset" else "lr_out"
+    other, centre = ("offset", 0.2) if condition == "offset" else ("lr_in", 0.5)
+    fixed = centre if condition == "offset" else 10**centre
+    low, high = -1.0, 5.5
+    while high - low > decades / 10:
+        middle = (low + high) / 2
+        score = published_score(trainer({name: np.array([10**middle]), other: np.array([fixed])}))[0]
+        low, high = (middle, high) if score < 0 else (low, middle)
+    rates = np.linspace(low - decades, low + decades, n)
+    across = linear_axis(fixed - decades, fixed + decades, n)
+    if condition != "offset":
+        across = log_axis(10 ** (centre - decades), 10 ** (centre + decades), n)
+    return Grid(**{other: across, name: 10**rates}).pixels()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decades", [None, 1e-3, 1e-6])
+@pytest.mark.parametrize("condition", PAPER)
+def test_outcomes_are_the_twins_up_to_the_noise_floor(condition, decades):
+    """The floor is how often the sign of the score changes in one code when the weights move by one ulp."""
+    n = 64 if decades is None else 32
+    trainer = MLP(**PAPER[condition], n_steps=1000 if condition == "minibatch" and decades else 500)
+    pixels = window(condition, n) if decades is None else boundary_window(trainer, condition, n, decades)
+    drawn = trainer.draw(0, trainer.batch_size)
+    moved = MLP(
+        **PAPER[condition], n_steps=trainer.n_steps, weights=[np.nextafter(w, 2 * w) for w in drawn.weights]
+    )
+    scores = [published_score(t(pixels)).reshape(n, n) for t in (trainer, moved)]
+    parts = [{k: v[i : i + 64] for k, v in pixels.items()} for i in range(0, n * n, 64)]
+    exact = np.concatenate([published_score(mlp_twin.observables(twin_losses(trainer, p))) for p in parts])
+    signs = [np.sign(s) for s in (*scores, exact.reshape(n, n))]
+    floor = np.mean(signs[0] != signs[1])
+    assert np.mean(signs[0] != signs[2]) <= floor + 0.003
+    if decades is None:
+        away = away_from_boundary(signs[2])
+        assert np.mean(signs[0][away] == signs[2][away]) >= 0.998
+        smooth = (signs[2] < 0) & (abs(scores[0] / scores[1] - 1) < 1e-13)
+        assert smooth.sum() > 100
+        # Where one ulp in the weights moves the score by less than 1e-13, another order of sums moves it little more.
+        assert np.median(abs(scores[0][smooth] / exact.reshape(n, n)[smooth] - 1)) < 1e-12
