@@ -1,0 +1,149 @@
+"""Tracing boundaries: what is found of curves known in closed form, islands included, and what it costs."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainability import Status, fate
+from trainability.refinement import _near_change, infer_status, trace_boundary
+
+
+def trace(truth, *, step=8):
+    """Mask of trained pixels, status that a reader infers, and how many passes it took."""
+    passes = []
+
+    def train(wanted):
+        assert not (passes and (passes[-1] & ~wanted).any())  # what was asked for stays asked for
+        passes.append(wanted.copy())
+        return truth  # more than was asked for: the tracer must not look at it
+
+    asked = trace_boundary(truth.shape, train, step=step)
+    dims = [f"x{i}" for i in range(truth.ndim)]
+    status = xr.Dataset({"status": (dims, np.where(asked, truth, Status.INFERRED).astype(np.int8))})
+    return asked, infer_status(status).values, len(passes)
+
+
+def edge_cells(status):
+    """Cells of four neighbouring pixels that do not agree."""
+    corner = status[:-1, :-1]
+    return (status[1:, :-1] != corner) | (status[:-1, 1:] != corner) | (status[1:, 1:] != corner)
+
+
+def recall(truth, found):
+    true = edge_cells(truth)
+    return (true & edge_cells(found)).sum() / true.sum()
+
+
+def weierstrass(n, *, islands, smallest, seed=0):
+    """Above or below a Weierstrass function (a graph of dimension 2 + log 0.55 / log 3 = 1.46), with islands."""
+    x = (np.arange(n) + 0.5) / n
+    height = 0.5 + 0.2 * sum(0.55**k * np.cos(3**k * 2 * np.pi * x) for k in range(9))
+    above = x[None, :] > height[:, None]
+    numbers = np.random.default_rng(seed)
+    for _ in range(islands):
+        radius = smallest * (1 + 3 * numbers.random())
+        above ^= np.hypot(*np.meshgrid(*(x - numbers.random() for _ in range(2)), indexing="ij")) < radius
+    return np.where(above, Status.DIVERGED, Status.CONVERGED).astype(np.int8)
+
+
+@pytest.mark.parametrize("n", [256, 512, 1024])
+def test_a_rough_boundary_with_islands_is_found(n):
+    """Islands of 6 pixels and more in radius hold an exploring pixel; at least 97 % of the edges are found.
+
+    The band is four pixels wide, and all coarser levels together cost about as much as the last: on a straight
+    line 4 + 4 / 2 + 4 / 4 + 4 / 8 pixels for each edge cell, less where a rough line shares its bands.
+    """
+    truth = weierstrass(n, islands=30, smallest=6 / n)
+    asked, found, _ = trace(truth)
+    assert recall(truth, found) >= 0.97
+    assert asked.sum() < n**2 / 64 + 7.5 * edge_cells(truth).sum()
+    assert (found != truth).mean() < 1e-3
+    np.testing.assert_array_equal(found[asked], truth[asked])
+
+
+def test_a_quadtree_misses_what_tracing_finds():
+    """The control: refining only cells whose corners differ, from the same lattice."""
+    truth = weierstrass(512, islands=0, smallest=1)
+    known = np.zeros(truth.shape, bool)
+    known[::8, ::8] = True
+    step = 8
+    while step > 1:
+        corners = np.where(known, truth, 0)[::step, ::step]
+        for i, j in np.argwhere(edge_cells(corners)):
+            half = step // 2
+            known[i * step : (i + 1) * step + 1 : half, j * step : (j + 1) * step + 1 : half] = True
+        step //= 2
+    status = xr.Dataset({"status": (("x", "y"), np.where(known, truth, Status.INFERRED).astype(np.int8))})
+    quadtree = recall(truth, infer_status(status).values)
+    assert quadtree < 0.9
+    assert recall(truth, trace(truth)[1]) > quadtree + 0.1
+
+
+def test_islands_between_exploring_pixels_are_missed_and_a_finer_step_finds_them():
+    """What is stated as the limit: an island of 5 pixels across that no pixel of the lattice hits."""
+    truth = np.full((64, 64), Status.CONVERGED, np.int8)
+    truth[26:31, 33:38] = Status.DIVERGED
+    asked, found, _ = trace(truth)
+    assert asked.sum() == 64
+    assert (found == Status.CONVERGED).all()
+    assert (trace(truth, step=4)[1] == truth).all()
+
+
+@pytest.mark.parametrize("n", [128, 512])
+def test_a_smooth_boundary_costs_a_band(n):
+    """The exact curve of the product map: the edge of the bounded region at start (a, b) and mu = 1.2."""
+    a = np.linspace(-3, 3, n)
+    truth = (fate(*np.meshgrid(a, a, indexing="ij"), 1.2) == fate(9.0, 9.0, 1.2)) + 1
+    asked, found, _ = trace(truth.astype(np.int8))
+    np.testing.assert_array_equal(found, truth)
+    assert asked.sum() < n**2 / 64 + 7.5 * edge_cells(truth).sum()
+
+
+def test_noise_is_trained_whole():
+    truth = np.random.default_rng(0).integers(1, 3, (64, 64)).astype(np.int8)
+    asked, found, _ = trace(truth)
+    assert asked.mean() > 0.99
+    assert recall(truth, found) > 0.99
+
+
+@given(
+    shape=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    step=st.sampled_from([2, 4, 8]),
+    seed=st.integers(0, 99),
+)
+def test_any_shape_is_traced_and_depends_on_nothing_else(shape, step, seed):
+    """In one to three dimensions: the lattice is trained, what is trained is kept, a second trace is the same."""
+    numbers = np.random.default_rng(seed)
+    place = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    truth = np.where(sum(numbers.normal() * p for p in place) > numbers.normal(), 1, 2).astype(np.int8)
+    asked, found, _ = trace(truth, step=step)
+    assert asked[(slice(None, None, step),) * len(shape)].all()
+    np.testing.assert_array_equal(found[asked], truth[asked])
+    np.testing.assert_array_equal(trace(truth, step=step)[0], asked)
+
+
+def test_pixels_that_fail_are_asked_for_once():
+    truth = weierstrass(128, islands=0, smallest=1)
+    broken = np.random.default_rng(1).random(truth.shape) < 0.1
+    asked, _, passes = trace(np.where(broken, 0, truth).astype(np.int8))
+    assert passes < 40
+    assert 0.1 < asked.mean() < 0.6
+
+
+def test_the_band_around_a_change():
+    """By hand: two pixels to each side of a change, in the box around it."""
+    outcome = np.ones((1, 12), np.int8)
+    outcome[0, 6:] = 2
+    np.testing.assert_array_equal(np.flatnonzero(_near_change(outcome)[0]), [4, 5, 6, 7])
+    square = np.ones((9, 9), np.int8)
+    square[4, 4] = 2
+    found = np.zeros((9, 9), bool)
+    found[2:7, 3:6] = found[3:6, 2:7] = True
+    np.testing.assert_array_equal(_near_change(square) | found, _near_change(square))
+
+
+def test_nothing_trained_means_nothing_inferred():
+    with pytest.raises(ValueError, match="no pixel is trained"):
+        infer_status(xr.Dataset({"status": ("lr", np.array([0, 4, 5], np.int8))}))
