@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from . import cli_geometry
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -192,6 +194,10 @@ def validate(
             values.setdefault(name, {})[found.outcome] = entry
     text = "\n".join(f"{name}: {found}" for name, p in panels.items() for found in (p.diverged, p.converged))
     _answer(values, as_json, text)
+
+
+for command in (cli_geometry.exponents, cli_geometry.diagnose):
+    app.command()(command)
 
 
 def _axis(text: str):
