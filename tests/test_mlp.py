@@ -8,11 +8,12 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from trainability import Grid, linear_axis, log_axis, product_map, trainability_map
+from trainability import Grid, _rng, linear_axis, log_axis, product_map, trainability_map
 from trainability.scores import published_score
 from trainability.trainers import MLP, _tanh, mlp
 from trainability.trainers._vector import IN_STEP, lanes, tanh_in_place
@@ -388,3 +389,60 @@ def test_outcomes_are_the_twins_up_to_the_noise_floor(condition, decades):
         assert smooth.sum() > 100
         # Where one ulp in the weights moves the score by less than 1e-13, another order of sums moves it little more.
         assert np.median(abs(scores[0][smooth] / exact.reshape(n, n)[smooth] - 1)) < 1e-12
+
+
+def trained_by_autograd(trainer: MLP, *, lr: float):
+    """The final weights as a function of the initial ones, in torch, for its own derivative."""
+    drawn = trainer.draw(trainer.seed, trainer.batch_size)
+    phi = {"tanh": lambda z: torch.tanh(z * 2**0.5), "relu": lambda z: torch.relu(z) * 2**0.5}[
+        trainer.activation
+    ]
+    x, y = torch.tensor(drawn.x), torch.tensor(drawn.y)
+
+    def loss(weights, rows):
+        h = x[rows]
+        for w in weights[:-1]:
+            h = phi(h @ w / len(w) ** 0.5)
+        return ((h @ weights[-1])[:, 0] / len(weights[-1]) - y[rows]).square().mean()
+
+    def train(*weights):
+        memory = [torch.zeros_like(w) for w in weights]
+        for step in range(trainer.n_steps - 1):
+            if trainer.offset_mode == "per_step" or step == 0:
+                weights = (weights[0] + trainer.offset, *weights[1:])
+            rows = torch.as_tensor(drawn.batches[step]) if drawn.batches.size else slice(None)
+            gradients = torch.func.grad(loss)(weights, rows)
+            memory = [
+                trainer.momentum * m + g + trainer.weight_decay * w
+                for m, g, w in zip(memory, gradients, weights, strict=True)
+            ]
+            weights = tuple(w - lr * m for w, m in zip(weights, memory, strict=True))
+        return weights
+
+    return train, [torch.tensor(w) for w in drawn.weights]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"width": 4},
+        {"width": 3, "depth": 3, "momentum": 0.4, "weight_decay": 0.05},
+        {"width": 4, "activation": "relu", "batch_size": 3, "offset": 0.01, "offset_mode": "per_step"},
+    ],
+)
+@pytest.mark.parametrize("lr", [0.5, 4.0])
+def test_exponent_is_the_growth_that_autograd_finds(options, lr):
+    trainer = MLP(n_steps=20, lr=lr, **options)
+    train, start = trained_by_autograd(trainer, lr=lr)
+    numbers = _rng.stream(0, "change")
+    change = [torch.tensor(numbers.standard_normal(tuple(w.shape))) for w in start]
+    _, grown = torch.func.jvp(train, tuple(start), tuple(change))
+    growth = torch.cat([g.ravel() for g in grown]).norm() / torch.cat([c.ravel() for c in change]).norm()
+    found = trainer.lyapunov_exponents({"lr": np.array([lr, lr])})
+    # 20 steps, growth of one rounding at most e per step: far below 1e-9.
+    np.testing.assert_allclose(found, float(growth.log()) / 19, rtol=1e-9)
+    assert found[0] == found[1]
+
+
+def test_exponent_of_a_run_that_overflows_is_finite():
+    assert np.isfinite(MLP(width=4, activation="relu").lyapunov_exponents({"lr": np.array([1e5])})).all()
