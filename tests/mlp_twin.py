@@ -3,10 +3,10 @@
 import numpy as np
 
 SQRT2 = np.sqrt(2)
-PHI = {  # activation with its gain, and its slope
-    "tanh": (lambda z: np.tanh(SQRT2 * z), lambda z: SQRT2 * (1 - np.tanh(SQRT2 * z) ** 2)),
-    "relu": (lambda z: SQRT2 * np.maximum(z, 0), lambda z: SQRT2 * (z > 0)),
-    "identity": (lambda z: z, lambda z: np.ones_like(z)),
+PHI = {  # activation with its gain, and its slope as a function of its value
+    "tanh": (lambda z: np.tanh(SQRT2 * z), lambda h: SQRT2 * (1 - h**2)),
+    "relu": (lambda z: SQRT2 * np.maximum(z, 0), lambda h: SQRT2 * (h > 0)),
+    "identity": (lambda z: z, lambda h: np.ones_like(h)),
 }
 
 
@@ -35,27 +35,27 @@ def losses(
     with np.errstate(all="ignore"):
         for step in range(n_steps):
             W[0] = W[0] + np.reshape(offset, (-1, 1, 1)) * (per_step or step == 0)
-            seen.append(np.mean((forward(W, x, phi)[-1][..., 0] - y) ** 2, axis=1))
-            rows = slice(None) if batches is None else batches[step]
-            *z, out = forward(W, x[rows], phi)
-            d = (
-                2 * (out - y[rows, None]) / out.shape[1] / np.sqrt(W[-1].shape[1])
-            )  # output is over √width twice
+            h, error = forward(W, x, y, phi)
+            seen.append(np.mean(error**2, axis=(1, 2)))
+            if batches is not None:
+                h, error = forward(W, x[batches[step]], y[batches[step]], phi)
+            d = 2 * error / error.shape[1] / np.sqrt(W[-1].shape[1])  # the output is over √width twice
             for layer in reversed(range(len(W))):
-                below = phi(z[layer - 1]) if layer else x[rows]
                 root = np.sqrt(W[layer].shape[1])
-                M[layer] = momentum * M[layer] + below.swapaxes(-1, -2) @ d / root + decay * W[layer]
-                d = d @ W[layer].swapaxes(-1, -2) / root * slope(z[layer - 1]) if layer else None
+                M[layer] = momentum * M[layer] + h[layer].swapaxes(-1, -2) @ d / root + decay * W[layer]
+                d = (
+                    d @ W[layer].swapaxes(-1, -2) / root * slope(h[layer])
+                )  # of the inputs, at last, and unused
                 W[layer] = W[layer] - lr[layer] * M[layer]
     return np.stack(seen, axis=1)
 
 
-def forward(W, x, phi):
-    """Pre-activations of the hidden layers, (pixel, row, unit), then the output, (pixel, row, 1)."""
-    z = [x @ W[0] / np.sqrt(W[0].shape[1])]
-    for w in W[1:]:
-        z.append(phi(z[-1]) @ w / np.sqrt(w.shape[1]))
-    return [*z[:-1], z[-1] / np.sqrt(W[-1].shape[1])]
+def forward(W, x, y, phi):
+    """What each layer takes in, (pixel, row, unit), and output minus target, (pixel, row, 1)."""
+    h = [x]
+    for w in W[:-1]:
+        h.append(phi(h[-1] @ w / np.sqrt(w.shape[1])))
+    return h, h[-1] @ W[-1] / W[-1].shape[1] - y[:, None]
 
 
 def observables(trace):

@@ -24,8 +24,8 @@ from ._readout import (
     TAIL_SUM,
 )
 
-# Pixels in an ensemble: what stays in a core's cache, and what fills a device.
-ENSEMBLE = {"numpy": 32, "torch": 256}
+# Pixels in an ensemble: what stays in a core's cache, and what fills another device.
+CACHED, DEVICE = 32, 4096
 
 
 def train_ensembles(
@@ -34,6 +34,7 @@ def train_ensembles(
     *,
     n_steps: int,
     engine: str,
+    device: str,
     early_exit: bool,
     trace: bool,
     **settings,
@@ -42,7 +43,7 @@ def train_ensembles(
 
     Returns what they keep, shape (SLOTS, n), and the losses, (n, n_steps), empty without `trace`.
     """
-    n, size = len(hyper), ENSEMBLE[engine]
+    n, size = len(hyper), CACHED if device == "cpu" else DEVICE
     kept = np.empty((SLOTS, n))
     losses = np.empty((n, n_steps if trace else 0))
     for i in range(0, n, size):
@@ -50,7 +51,14 @@ def train_ensembles(
         seen = np.empty((size, n_steps)) if trace else None
         early = early_exit and not trace
         found = _train(
-            problem, hyper[chosen], n_steps=n_steps, engine=engine, early_exit=early, trace=seen, **settings
+            problem,
+            hyper[chosen],
+            n_steps=n_steps,
+            engine=engine,
+            device=device,
+            early_exit=early,
+            trace=seen,
+            **settings,
         )
         kept[:, i : i + size] = found[:, : n - i]
         if seen is not None:

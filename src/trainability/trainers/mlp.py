@@ -316,8 +316,8 @@ class MLP:
         """
         hyper, kinds = self._hyper(pixels)
         found = np.empty(len(hyper))
-        for seed, batch_size in np.unique(kinds, axis=0):
-            mine = (kinds == (seed, batch_size)).all(axis=1)
+        for seed, batch_size in np.unique(kinds[:, :2], axis=0):
+            mine = (kinds[:, :2] == (seed, batch_size)).all(axis=1)
             numbers = stream(int(seed), "change")
             found[mine] = finite_time_exponents(
                 self.draw(int(seed), int(batch_size) or None),
@@ -364,11 +364,13 @@ class MLP:
         return full
 
     def _hyper(self, pixels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Hyperparameters in the kernels' order, (n, 7), and what decides the draws: seed and batch size, (n, 2)."""
+        """Hyperparameters in the kernels' order, (n, 7), and seed, batch size and memory, (n, 3)."""
         full = self._complete(pixels)
         names = ("lr_in", "lr_hidden", "lr_out", "offset", "weight_scale", "momentum", "weight_decay")
         hyper = np.stack([full[name] for name in names], axis=-1)
-        kinds = np.stack([full["seed"], full["batch_size"]], axis=-1).astype(np.int64)
+        # Runs with memory take another kernel, so a pixel's bits must not depend on whether others have it.
+        memory = (full["momentum"] != 0) | (full["weight_decay"] != 0)
+        kinds = np.stack([full["seed"], full["batch_size"], memory], axis=-1).astype(np.int64)
         return hyper, kinds
 
     def _train(self, pixels, *, trace: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -376,8 +378,9 @@ class MLP:
         hyper, kinds = self._hyper(pixels)
         kept = np.empty((SLOTS, len(hyper)))
         losses = np.empty((len(hyper), self.n_steps if trace else 0))
-        for seed, batch_size in np.unique(kinds, axis=0):
-            mine = np.flatnonzero((kinds == (seed, batch_size)).all(axis=1))
+        for kind in np.unique(kinds, axis=0):
+            seed, batch_size, _ = kind
+            mine = np.flatnonzero((kinds == kind).all(axis=1))
             whole = self.draw(int(seed), int(batch_size) or None)
             small = reduced(whole, activation=self.activation) if self.reduce else whole
             train = self._train_vectors if self._engine() == "vector" else self._train_ensembles
