@@ -23,6 +23,7 @@ from trainability import Grid, Status, linear_axis, log_axis, trainability_map
 from trainability._store import Locks, run_folder
 from trainability.refinement import infer_status
 from trainability.sweep import QUARANTINE, is_trained, resume_sweep
+from trainability.trainers import MLP
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_sweep import GRID, TRAINER, contents
@@ -59,24 +60,35 @@ def wait_for(condition, seconds=120):
 
 @pytest.mark.parametrize("refine", [False, 2])
 def test_two_writers_killed_at_random_moments_leave_the_bytes_of_one(tmp_path, refine):
-    """The last of three generations is not killed; the store is then that of a sweep nobody disturbed."""
-    trainability_map(GRID, TRAINER, store=tmp_path / "whole.zarr", tile=(2, 3), refine=refine)
-    store = tmp_path / "m.zarr"
-    moments = random.Random(0)
-    for generation in range(2):
+    """The last generation is not killed; the store is then that of a sweep nobody disturbed."""
+    kill_and_compare(tmp_path, refine, generations=1, moments=random.Random(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refine", [False, 2])
+def test_many_generations_of_killed_writers(tmp_path, refine):
+    for seed in range(3):
+        (tmp_path / str(seed)).mkdir()
+        kill_and_compare(tmp_path / str(seed), refine, generations=5, moments=random.Random(seed))
+
+
+def kill_and_compare(folder, refine, *, generations, moments):
+    store, whole = folder / "m.zarr", folder / "whole.zarr"
+    trainability_map(GRID, TRAINER, store=whole, tile=(2, 3), refine=refine)
+    for generation in range(generations):
         writers = [start_writer(store, seconds=0.15, refine=refine) for _ in range(2)]
-        wait_for(lambda n=3 + 5 * generation: committed(store) >= n)
+        wait_for(lambda n=3 + 10 * generation // generations: committed(store) >= n)
         for writer in writers:
             time.sleep(moments.uniform(0, 0.3))
             os.killpg(writer.pid, signal.SIGKILL)
         for writer in writers:
             writer.communicate()
-        status = xr.open_zarr(store, consolidated=False)["status"]
-        assert (status == Status.PENDING).any()
+    status = xr.open_zarr(store, consolidated=False)["status"]
+    assert (status == Status.PENDING).any()
     writers = [start_writer(store, seconds=0.02, refine=refine) for _ in range(2)]
     for writer in writers:
         assert writer.wait(120) == 0, writer.stderr.read().decode()
-    assert contents(store) == contents(tmp_path / "whole.zarr")
+    assert contents(store) == contents(whole)
     assert not run_folder(store).exists()
 
 
@@ -129,8 +141,6 @@ def test_leftovers_of_a_killed_writer_go_only_when_nobody_else_writes(tmp_path):
     store = tmp_path / "m.zarr"
     trainability_map(GRID, TRAINER, store=store)
     leftover = store / "status" / "c" / "0" / "0.abc.partial"
-    writer = start_writer(tmp_path / "other.zarr", seconds=0)
-    assert writer.wait(60) == 0
     code = (
         "import time; from pathlib import Path; from trainability._store import Locks; "
         f"Locks(Path({str(store)!r})); print(flush=True); time.sleep(3600)"
@@ -355,3 +365,16 @@ def test_file_systems_without_locks_grant_every_claim(tmp_path, monkeypatch):
     locks = Locks(tmp_path / "other.zarr")
     assert locks.acquire(5)
     locks.close()
+
+
+def test_small_networks_are_bit_identical_however_they_are_swept(tmp_path):
+    """Ten tilings, one and two threads, in memory and in a store: the same Dataset."""
+    grid = Grid(lr_in=log_axis(0.1, 1e4, 13), lr_out=log_axis(0.1, 1e4, 11))
+    trainer = MLP(width=4, n_steps=30)
+    expected = trainability_map(grid, trainer, tile=(13, 11))
+    assert len(np.unique(expected["status"])) > 1
+    tilings = [(13, 11), (1, 1), (1, 11), (13, 1), (2, 3), (5, 5), (7, 2), (3, 11), (12, 10), (4, 8)]
+    for i, tile in enumerate(tilings):
+        other = replace(trainer, threads=1 + i % 2)
+        store = tmp_path / f"{i}.zarr" if i % 3 else None
+        assert trainability_map(grid, other, tile=tile, store=store).identical(expected)

@@ -11,7 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,7 +120,7 @@ class MapOnDisk(MapInMemory):
             return 0
 
     def note_failure(self, i: int, reason: str) -> None:
-        self._failure(i).parent.mkdir(exist_ok=True)
+        self._failure(i).parent.mkdir(parents=True, exist_ok=True)
         replace_file(
             self._failure(i), json.dumps({"attempts": self.attempts(i) + 1, "reason": reason}).encode()
         )
@@ -191,7 +191,8 @@ def writing(
 
 def run_folder(path: Path) -> Path:
     """Folder beside a store for what belongs to its runs and not to its result."""
-    return path.with_name(path.name + ".sweep")
+    real = path.resolve()  # writers may know the store by different names
+    return real.with_name(real.name + ".sweep")
 
 
 def failures_folder(path: Path) -> Path:
@@ -268,8 +269,9 @@ class Locks:
         )  # first, or two writers that end together would each wait for the other to clear
         if self._alone():
             _clear_partial(self._store)
-            if _is_complete(self._store) or os.listdir(self._folder) == ["locks"]:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # somebody has removed the folder
+                if _is_complete(self._store) or os.listdir(self._folder) == ["locks"]:
+                    shutil.rmtree(self._folder)
         os.close(self._file)
         del _open_here[self._store.resolve()]
 

@@ -471,17 +471,18 @@ def _settle(sheet: MapInMemory, i: int, mask: np.ndarray, trainer: Trainer, foun
 
 def _commit(sheet: MapInMemory, i: int, mask: np.ndarray, found: Mapping[str, Any]) -> None:
     """Write what was found on the masked pixels of a tile, and the rest of the tile as it was."""
+    written = (sheet.status[sheet.tiles[i]] != Status.PENDING).any()  # or its chunks are not there yet
     values = {}
     for name, array in sheet.arrays.items():
-        if name not in found or not mask.all():
-            values[name] = sheet.read(name, i)
-        else:
-            values[name] = np.empty(mask.shape, array.dtype)
         if name in found:
+            whole = mask.all()
+            values[name] = np.empty(mask.shape, array.dtype) if whole else sheet.read(name, i)
             new = np.asarray(found[name])
             if new.shape not in ((), (int(mask.sum()),)):
                 raise ValueError(f"the trainer returned {name} of shape {new.shape} for {mask.sum()} pixels")
             values[name][mask] = new
+        elif not written:
+            values[name] = sheet.read(name, i)
     sheet.write(i, values)
 
 
