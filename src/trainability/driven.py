@@ -10,8 +10,8 @@ from ._checks import not_negative
 from ._finite import finite
 from ._lanes import push, put, take
 from ._rng import stream
+from ._tangent import orthonormalise
 from .dynamics import ESCAPE, LANES, Escaped, mark_escaped
-from .lyapunov import orthonormalise
 from .maps import Map
 
 # Steps for which parameters are drawn at once: bounds the memory, not the result.

@@ -1,6 +1,6 @@
 """Orbits of maps and orbit diagrams over a parameter."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -8,6 +8,7 @@ from numba import njit, prange
 
 from ._checks import increasing, not_negative
 from ._lanes import put, take
+from ._layout import as_columns
 from .maps import Map
 
 # States advanced together: enough independent chains to hide the latency of a fused multiply-add
@@ -240,17 +241,6 @@ def settle_map(map: Map | Callable[..., Map], parameter: str, value: float) -> M
             raise ValueError(f"{parameter!r} is not a parameter of {map!r}: {error}") from error
     map.parameter_index(parameter)
     return map
-
-
-def as_columns(
-    map: Map, u: np.ndarray, parameters: Mapping[str, np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lay states (..., d), and parameters that broadcast to (...), out as fresh (d, pixels) and (k, pixels)."""
-    values = {**map.parameters, **(parameters or {})}
-    shape = u.shape[:-1]
-    columns = u.reshape(-1, map.d).T.copy()
-    rows = [np.broadcast_to(np.asarray(v, dtype=float), shape).ravel() for v in values.values()]
-    return columns, np.array(rows, dtype=float).reshape(len(rows), columns.shape[1])
 
 
 @njit

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from numba import njit, prange
+from numba import njit
 from scipy import stats
 from scipy.linalg import null_space
 
-from ._checks import increasing, not_negative
+from ._checks import not_negative
 from ._finite import finite
-from ._lanes import multiply, push, put, take
-from .dynamics import ESCAPE, LANES, Escaped, as_columns, mark_escaped
+from ._lanes import multiply
+from ._layout import as_columns, lay_out
+from ._tangent import accumulate_logs
+from .dynamics import ESCAPE, Escaped
 from .maps import Map
 
 # Batch means need enough windows for a stable variance and windows long enough to be nearly
@@ -25,12 +27,6 @@ GRID_RENORMALISE = 8
 
 # A start this far out of an invariant subspace, relative to its size, is in it up to rounding.
 _SUBSPACE_TOL = 1e-12
-
-_LOG2 = np.log(2.0)
-_MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
-_ONE = np.int64(0x3FF0000000000000)
-_EXPONENT_BIAS = np.int64(1023)
-_MANTISSA_BITS = np.int64(52)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -183,7 +179,7 @@ def lyapunov_spectrum(
         lead = transient if first == 0 and resume is None else 0
         sums = np.zeros((min(chunk, wanted - first), m, 1))
         stop = np.full(1, -1)
-        _accumulate(
+        accumulate_logs(
             map.step,
             jacobian,
             state,
@@ -259,7 +255,7 @@ def finite_time_exponents(
     frames = np.repeat(np.eye(map.d)[:m, :, None], states.shape[1], axis=2)
     sums, stop = np.zeros((1, m, states.shape[1])), np.full(states.shape[1], -1)
     likes = map.u_like, map.p_like, (0.0,) * m
-    _accumulate(
+    accumulate_logs(
         map.step, map.jacobian, states, frames, parameters, *likes, transient, n, 1, ESCAPE, stop, sums
     )
     sums[..., stop >= 0] = np.nan
@@ -363,7 +359,7 @@ def lyapunov_map(
     length = n // WINDOWS // renormalise * renormalise or renormalise
     sums = np.zeros((WINDOWS, m, pixels))
     stop = np.full(pixels, -1)
-    _accumulate(
+    accumulate_logs(
         map.step,
         map.jacobian,
         states,
@@ -393,133 +389,3 @@ def lyapunov_map(
         coords={**coords, "index": np.arange(m)},
         attrs={"map": map.name, "n": length * WINDOWS, "transient": transient, "renormalise": renormalise},
     )
-
-
-def lay_out(
-    map: Map | Callable[..., Map], axes: Mapping[str, np.ndarray], u0=None
-) -> tuple[Map, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Spread a map over a grid of its parameters and variables.
-
-    Returns the map, states (d, pixels) and parameters (k, pixels) in C order of the axes, and the
-    checked coordinates.
-    """
-    map = map if isinstance(map, Map) else map()
-    coords = {name: increasing(name, axes[name]) for name in axes}
-    known = [*map.parameters, *map.variables]
-    for name in coords:
-        if name not in known:
-            raise ValueError(
-                f"axis {name!r} is neither parameter nor variable of {map.name}; it has {', '.join(known)}"
-            )
-    missing = [name for name in map.variables if name not in coords]
-    if missing and u0 is None:
-        raise ValueError(f"u0 is needed for {', '.join(missing)}, which is not an axis")
-    start = map.check_states(np.zeros(map.d) if u0 is None else u0)
-    mesh = dict(zip(coords, np.meshgrid(*coords.values(), indexing="ij"), strict=True))
-    shape = tuple(len(c) for c in coords.values())
-    u = np.stack(
-        [np.broadcast_to(mesh.get(name, start[i]), shape) for i, name in enumerate(map.variables)], -1
-    )
-    columns, parameters = as_columns(map, u, {name: mesh[name] for name in map.parameters if name in mesh})
-    return map, columns, parameters, coords
-
-
-@njit(error_model="numpy")
-def orthonormalise(frame, mantissa, exponent):
-    """Modified Gram-Schmidt in place on `frame` (m, d, lanes), every lane for itself.
-
-    The norms multiply `mantissa` (m, lanes), their powers of two are counted in `exponent`: a product of
-    mantissas grows by less than 2 a time, so a logarithm is needed only once in hundreds of steps. A zero
-    vector counts as the smallest normal number and is replaced by zero. Lanes are the innermost loop
-    throughout, for the vectoriser.
-    """
-    m, d, lanes = frame.shape
-    work = np.empty(lanes)
-    for k in range(m):
-        for j in range(k):
-            work[:] = 0.0
-            for i in range(d):
-                for lane in range(lanes):
-                    work[lane] += frame[j, i, lane] * frame[k, i, lane]
-            for i in range(d):
-                for lane in range(lanes):
-                    frame[k, i, lane] -= work[lane] * frame[j, i, lane]
-        work[:] = 0.0
-        for i in range(d):
-            for lane in range(lanes):
-                work[lane] += frame[k, i, lane] * frame[k, i, lane]
-        for lane in range(lanes):
-            norm = np.sqrt(work[lane])
-            work[lane] = 1.0 / norm if norm > 0 else 0.0
-            bits = np.float64(norm).view(np.int64)
-            exponent[k, lane] += (bits >> _MANTISSA_BITS) - _EXPONENT_BIAS
-            mantissa[k, lane] *= np.int64((bits & _MANTISSA) | _ONE).view(np.float64)
-        for i in range(d):
-            for lane in range(lanes):
-                frame[k, i, lane] *= work[lane]
-
-
-@njit(parallel=True)
-def _accumulate(
-    step,
-    jacobian,
-    states,
-    frames,
-    parameters,
-    u_like,
-    p_like,
-    frame_like,
-    transient,
-    length,
-    every,
-    escape,
-    stop,
-    sums,
-):
-    """Sum log R_ii over windows: `sums` (windows, m, pixels). States and frames move along in place.
-
-    Frames are made orthogonal every `every` steps, and moved four steps at a time where that divides.
-    """
-    n_windows, m, pixels = sums.shape
-    for block in prange((pixels + LANES - 1) // LANES):
-        lanes = slice(block * LANES, min((block + 1) * LANES, pixels))
-        u, p = states[:, lanes].copy(), parameters[:, lanes].copy()
-        frame = frames[:, :, lanes].copy()
-        for t in range(transient):
-            mark_escaped(u, t, escape, stop[lanes])
-            for lane in range(u.shape[1]):
-                put(u, lane, step(take(u, lane, u_like), take(p, lane, p_like)))
-        mantissa = np.ones((m, u.shape[1]))
-        exponent = np.zeros((m, u.shape[1]), np.int64)
-        for window in range(n_windows):
-            for t in range(0, length, every):
-                mark_escaped(u, transient + window * length + t, escape, stop[lanes])
-                for _ in range(every // 4):
-                    for lane in range(u.shape[1]):
-                        push(
-                            step,
-                            jacobian,
-                            u,
-                            frame,
-                            p,
-                            lane,
-                            u_like,
-                            p_like,
-                            frame_like,
-                            (0.0, 0.0, 0.0, 0.0),
-                        )
-                for _ in range(every % 4):
-                    for lane in range(u.shape[1]):
-                        push(step, jacobian, u, frame, p, lane, u_like, p_like, frame_like, (0.0,))
-                orthonormalise(frame, mantissa, exponent)
-                if t % 512 == 0 or t + every >= length:
-                    for k in range(m):
-                        for lane in range(u.shape[1]):
-                            sums[window, k, block * LANES + lane] += (
-                                np.log(mantissa[k, lane]) + exponent[k, lane] * _LOG2
-                            )
-                            mantissa[k, lane] = 1.0
-                            exponent[k, lane] = 0
-        mark_escaped(u, transient + n_windows * length, escape, stop[lanes])
-        states[:, lanes] = u
-        frames[:, :, lanes] = frame

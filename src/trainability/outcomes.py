@@ -10,8 +10,9 @@ from numba import njit, prange
 
 from ._checks import not_negative
 from ._lanes import push, put, take
-from .dynamics import ESCAPE, LANES, as_columns, mark_escaped
-from .lyapunov import lay_out, orthonormalise
+from ._layout import as_columns, lay_out
+from ._tangent import orthonormalise
+from .dynamics import ESCAPE, LANES, mark_escaped
 from .maps import Map
 
 # Two states closer than this, relative to their size, are the same point of a cycle. Far above rounding
