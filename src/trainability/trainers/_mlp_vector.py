@@ -32,6 +32,8 @@ def train_vectors(
     Returns what the kernels keep, shape (SLOTS, n), and the losses, (n, n_steps), empty without `trace`.
     """
     n = len(hyper)
+    order = _neighbours_together(hyper)
+    hyper = hyper[order]
     memory = bool(hyper[:, [MOMENTUM, WEIGHT_DECAY]].any())
     form = "general" if memory or trace else problem.form
     start = (np.concatenate([w.ravel() for w in problem.weights]), problem.offset_rows, problem.scales)
@@ -71,7 +73,21 @@ def train_vectors(
         with ThreadPoolExecutor(threads) as pool:
             for done in [pool.submit(train, part) for part in parts]:
                 done.result()
-    return kept.T, losses if trace else np.empty((n, 0))
+    back = np.argsort(order)
+    return kept[back].T, losses[back] if trace else np.empty((n, 0))
+
+
+def _neighbours_together(hyper: np.ndarray) -> np.ndarray:
+    """Order in which blocks of pixels are compact patches, by interleaving the bits of their ranks (Z-order).
+
+    Where a block waits for its last run, runs that end at about the same step should share it.
+    """
+    ranks = [np.unique(column, return_inverse=True)[1] for column in hyper.T]
+    varying = [rank for rank in ranks if rank.any()]
+    keys = [
+        rank >> bit & 1 for bit in range(len(hyper).bit_length()) for rank in varying
+    ]  # lowest bits first
+    return np.lexsort(keys) if keys else np.arange(len(hyper))
 
 
 def _padded(values: np.ndarray, multiple: int, dtype: str) -> np.ndarray:
