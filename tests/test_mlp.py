@@ -21,6 +21,8 @@ from trainability.trainers._vector import IN_STEP, lanes, tanh_in_place
 sys.path.insert(0, str(Path(__file__).parent))
 import mlp_twin
 
+FULL, ZOOM = 64, 32  # pixels along a side of the slow maps
+
 PAPER = {  # the six conditions
     "tanh": {},
     "relu": {"activation": "relu"},
@@ -375,27 +377,37 @@ def boundary_window(trainer: MLP, condition: str, n: int, decades: float):
 @pytest.mark.parametrize("decades", [None, 1e-3, 1e-6])
 @pytest.mark.parametrize("condition", PAPER)
 def test_outcomes_are_the_twins_up_to_the_noise_floor(condition, decades):
-    """The floor is how often the sign of the score changes in one code when the weights move by one ulp."""
-    n = 64 if decades is None else 32
-    trainer = MLP(**PAPER[condition], n_steps=1000 if condition == "minibatch" and decades else 500)
+    """The floor is how often the sign of the score changes in one code when the weights move by one ulp.
+
+    It is the mean over four such moves. Beside the 0.3 points of tolerance, the twin's count of pixels may be off by
+    three standard errors, as any one move's is: on the riddled zoom a sixth of all pixels are a toss of a coin.
+    """
+    n = FULL if decades is None else ZOOM
+    options = {**PAPER[condition], "n_steps": 1000 if condition == "minibatch" and decades else 500}
+    trainer = MLP(**options)
     pixels = window(condition, n) if decades is None else boundary_window(trainer, condition, n, decades)
     drawn = trainer.draw(0, trainer.batch_size)
-    moved = MLP(
-        **PAPER[condition], n_steps=trainer.n_steps, weights=[np.nextafter(w, 2 * w) for w in drawn.weights]
-    )
-    scores = [published_score(t(pixels)).reshape(n, n) for t in (trainer, moved)]
+    own = published_score(trainer(pixels)).reshape(n, n)
+    moved = []
+    for seed in range(4):
+        up = [np.random.default_rng(seed).random(w.shape) < 0.5 for w in drawn.weights]
+        weights = [np.nextafter(w, np.where(u, 9, -9)) for w, u in zip(drawn.weights, up, strict=True)]
+        moved.append(published_score(MLP(**options, weights=weights)(pixels)).reshape(n, n))
     parts = [{k: v[i : i + 16] for k, v in pixels.items()} for i in range(0, n * n, 16)]
     exact = np.concatenate([published_score(mlp_twin.observables(twin_losses(trainer, p))) for p in parts])
-    signs = [np.sign(s) for s in (*scores, exact.reshape(n, n))]
-    floor = np.mean(signs[0] != signs[1])
-    assert np.mean(signs[0] != signs[2]) <= floor + 0.003
+    exact = exact.reshape(n, n)
+    floor = np.mean([np.mean(np.sign(own) != np.sign(other)) for other in moved])
+    differing = np.mean(np.sign(own) != np.sign(exact))
+    print(f"{condition} {decades}: floor {floor:.4f}, twin {differing:.4f}")
+    assert differing <= floor + 0.003 + 3 * np.sqrt(max(floor, 1 / n**2) / n**2)
     if decades is None:
-        away = away_from_boundary(signs[2])
-        assert np.mean(signs[0][away] == signs[2][away]) >= 0.998
-        smooth = (signs[2] < 0) & (abs(scores[0] / scores[1] - 1) < 1e-13)
-        assert smooth.sum() > 100
-        # Where one ulp in the weights moves the score by less than 1e-13, another order of sums moves it little more.
-        assert np.median(abs(scores[0][smooth] / exact.reshape(n, n)[smooth] - 1)) < 1e-12
+        away = away_from_boundary(np.sign(exact))
+        steady = np.all([np.sign(own) == np.sign(other) for other in moved], axis=0)
+        assert np.mean(np.sign(own)[away] == np.sign(exact)[away]) >= 0.998
+        smooth = (exact < 0) & steady & np.all([abs(other / own - 1) < 1e-13 for other in moved], axis=0)
+        assert smooth.sum() > n
+        # Where an ulp in the weights moves the score by less than 1e-13, another order of sums moves it little more.
+        assert np.median(abs(own[smooth] / exact[smooth] - 1)) < 1e-12
 
 
 def trained_by_autograd(trainer: MLP, *, lr: float):
