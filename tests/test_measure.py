@@ -3,7 +3,10 @@
 import copy
 import math
 import random
+import re
+import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import trainability
 from trainability.geometry import predict_exponents, propagate
-from trainability.measure import measure_exponents
+from trainability.measure import measure_exponents, predict_profile
 
 from .models import NanoGPT, draw_default, draw_unit_gain, encoder, hugging_face, ids, vectors
 
@@ -204,6 +208,31 @@ def test_theory_matches_the_given_tokens(norm):
         assert found.at_tokens.gradient == pytest.approx(predicted.gradient, abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["pre", "post", "causal"])
+def test_predicted_profiles(name):
+    """Layer by layer: four standard errors over 6 draws, and 2/d per block for the finite width."""
+    d_model, n_layers = 128, 6
+    if name == "causal":
+        model, tokens = NanoGPT(d_model=d_model, n_layers=n_layers), ids()
+    else:
+        model = encoder(norm_first=name == "pre", d_model=d_model, n_layers=n_layers, activation="gelu")
+        tokens = vectors(d_model=d_model)
+    found = measure_exponents(model, tokens, n_seeds=6, reinit=draw_unit_gain)
+    predicted = predict_profile(found)
+    for field in ("similarity", "log_gradient"):
+        values = found.profile[field]
+        width = 2 / d_model * abs(np.arange(n_layers + 1) - (n_layers if field == "log_gradient" else 0))
+        allowed = 4 * values.std("draw", ddof=1) / math.sqrt(6) + width + 1e-3
+        assert (abs(values.mean("draw") - predicted[field]) < allowed).all()
+    assert float(predicted.similarity[-1]) > 0.4  # so that the comparison is not between zeros
+
+
+def test_no_profile_without_theory():
+    found = measure_exponents(orthogonal_stack(1.0, n_layers=2), vectors(d_model=16).double())
+    with pytest.raises(ValueError, match="theory has no profile for this model: Linear has not the layers"):
+        predict_profile(found)
+
+
 def test_stderr_is_the_scatter_of_repeated_measurements():
     """24 measurements of one model with other seeds: rms z must be near 1, within the chi-square's 4 sigma."""
     model = NanoGPT(d_model=32, n_layers=3)
@@ -213,6 +242,37 @@ def test_stderr_is_the_scatter_of_repeated_measurements():
         stderr = np.array([getattr(r, f"{name}_stderr") for r in runs])
         z = (values - values.mean()) / np.sqrt(np.mean(stderr**2))
         assert 0.5 < np.sqrt(np.mean(z**2)) < 1.6
+
+
+def three_lines():
+    """The examples of the notebook for each family, which its reader is to copy."""
+    text = (Path(__file__).parents[1] / "notebooks" / "edge-of-chaos.md").read_text(encoding="utf8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", three_lines(), ids=lambda code: re.split(r"[(.]", code)[1][:20].strip())
+def test_three_lines_of_the_notebook(code, capsys):
+    names = {"torch": torch, "nn": nn, "tr": trainability}
+    if "transformers" in code:
+        names["transformers"] = pytest.importorskip("transformers")
+    if "GPTConfig" in code and "transformers" not in code:  # nanoGPT is a file of its own; this is its model
+        names["GPTConfig"] = lambda **options: types.SimpleNamespace(vocab_size=50, **options)
+        names["GPT"] = nano_gpt
+    assert len(code.strip().splitlines()) == 3
+    exec(code, names)
+    text = capsys.readouterr().out
+    assert "6 blocks" in text
+    assert "theory    angle" in text
+
+
+def nano_gpt(config):
+    model = NanoGPT(d_model=config.n_embd, n_layers=config.n_layer, n_heads=config.n_head)
+    model.config = config
+    return model
+
+
+def test_three_lines_cover_the_families():
+    assert len(three_lines()) == len(FAMILIES)
 
 
 # ------------------------------------------------------------------------------------- state and dtypes

@@ -184,14 +184,13 @@ def _draw_profiles(found: "Diagnosis", picture: Path) -> None:
 
 def _diagnosis(found: "Diagnosis") -> dict[str, Any]:
     m = found.measured
-    known = not isinstance(m.theory, str)
     return {
         "model": found.model,
         "n_blocks": m.n_blocks,
         **_exponents(m),
         "at_tokens": _exponents(m.at_tokens),
         "is_critical": found.is_critical,
-        "theory": dataclasses.asdict(m.theory) if known else m.theory,
+        "theory": m.theory if isinstance(m.theory, str) else dataclasses.asdict(m.theory),
         "predicted": _exponents(m.predicted) if m.predicted else None,
         "remarks": list(m.remarks),
         "critical": _critical(found.critical),

@@ -125,7 +125,8 @@ def phase_diagram(
             label=rf"both $|\lambda|\leq 1/2$ over {depth} blocks",
         )
     for color, (label, (weights, measured)) in zip(_COLORS * 9, drawn.items(), strict=False):
-        ax.plot(*weights, "x", color=color, mec=color, mew=2, ms=8, label=f"{label}: weights", zorder=4)
+        cross = label if measured is None else f"{label}: weights"
+        ax.plot(*weights, "x", color=color, mew=2, ms=8, label=cross, zorder=4)
         if measured is not None:
             place, low_bar, high_bar = measured
             bars = np.array([place - low_bar, high_bar - place])[:, :, None]
