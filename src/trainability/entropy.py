@@ -79,13 +79,12 @@ def basin_entropy(runs: Any, *, size: int = 5) -> BasinEntropy:
         raise ValueError(f"size={size} must be at least 2 pixels")
     rows, columns = (n // size for n in outcome.shape)
     boxes = outcome[: rows * size, : columns * size].reshape(rows, size, columns, size).swapaxes(1, 2)
-    boxes = boxes.reshape(rows, columns, size * size)
-    whole = (boxes >= 0).all(axis=2) if boxes.size else np.zeros((rows, columns), bool)
+    whole = (boxes >= 0).all(axis=(2, 3)) if boxes.size else np.zeros((rows, columns), bool)
     if not whole.any():
         raise ValueError(f"runs of shape {outcome.shape} has no known box of {size} × {size} pixels")
     entropy = np.zeros((rows, columns))
     for code in range(outcome.max() + 1):
-        share = (boxes == code).mean(axis=2)
+        share = (boxes == code).mean(axis=(2, 3))
         entropy -= share * np.log(np.where(share > 0, share, 1))
     mixed = whole & (entropy > 0)
     n = mixed.sum(axis=1).astype(float)

@@ -75,7 +75,7 @@ def surrogate(runs: Any, *, kind: str, seed: int, width: float = 8.0) -> np.ndar
     Examples
     --------
     >>> labels = np.indices((64, 64))[0] < 20
-    >>> int(surrogate(labels, kind="shuffle", seed=0).sum()) == labels.sum()
+    >>> bool(surrogate(labels, kind="shuffle", seed=0).sum() == labels.sum())
     True
     """
     if kind not in KINDS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ._checks import increasing
 from ._finite import finite
@@ -274,13 +274,13 @@ def _check_offsets(offsets: np.ndarray) -> None:
         raise ValueError(f"offsets {offsets} must be at least two positive distances")
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True)
 def _count_changes(outcome, steps):
     """Changed and known pairs along the rows, by offset and block of the first pixel."""
     h, w = outcome.shape
     changed = np.zeros((len(steps), BLOCKS * BLOCKS))
     known = np.zeros((len(steps), BLOCKS * BLOCKS))
-    for band in prange(BLOCKS):
+    for band in range(BLOCKS):
         for i in range((band * h + BLOCKS - 1) // BLOCKS, ((band + 1) * h + BLOCKS - 1) // BLOCKS):
             row = outcome[i]
             for k in range(len(steps)):
