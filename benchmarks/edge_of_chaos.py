@@ -95,7 +95,7 @@ def edge(options):
             similarity = found.profile.similarity
             gap = abs(similarity.mean("draw") - predicted[label].similarity)
             error = similarity.std("draw", ddof=1) / math.sqrt(options.draws)
-            at = int(gap.argmax())
+            at = int(gap.values.argmax())
             print(
                 f"  {label}: {found}; similarity off by at most {gap[at]:.3f} ± {error[at]:.3f}", flush=True
             )
