@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 # More distinct values than this are a score or a photograph and no outcomes.
 MOST_OUTCOMES = 64
@@ -46,6 +47,8 @@ def outcome_codes(runs: Any) -> np.ndarray:
     for meaning in _UNKNOWN:
         if meaning in codes:
             known &= values != codes[meaning]
+    if values.dtype == bool:  # no need to sort
+        return np.subtract(values, values.min(), dtype=np.int16)
     found, inverse = np.unique(values[known], return_inverse=True)
     if len(found) > MOST_OUTCOMES:
         raise ValueError(
@@ -86,10 +89,22 @@ def boundary(runs: Any) -> np.ndarray:
     outcome = outcome_codes(runs)
     if min(outcome.shape) < 2:
         raise ValueError(f"runs has shape {outcome.shape}; a boundary needs at least 2 pixels each way")
-    corners = (outcome[:-1, :-1], outcome[:-1, 1:], outcome[1:, :-1], outcome[1:, 1:])
-    least = np.full(corners[0].shape, np.iinfo(np.int16).max, np.int16)
-    most = np.full(corners[0].shape, -1, np.int16)
-    for corner in corners:
-        np.minimum(least, corner, out=least, where=corner >= 0)
-        np.maximum(most, corner, out=most)
-    return least < most
+    return _mixed(outcome)
+
+
+@njit(cache=True)
+def _mixed(outcome):
+    """Whether the known corners of each cell differ."""
+    h, w = outcome.shape
+    mixed = np.empty((h - 1, w - 1), np.bool_)
+    for i in range(h - 1):
+        for j in range(w - 1):
+            a, b, c, d = outcome[i, j], outcome[i, j + 1], outcome[i + 1, j], outcome[i + 1, j + 1]
+            most = max(a, b, c, d)  # unknown corners, -1, never are
+            mixed[i, j] = (
+                ((a != most) & (a >= 0))
+                | ((b != most) & (b >= 0))
+                | ((c != most) & (c >= 0))
+                | ((d != most) & (d >= 0))
+            )
+    return mixed
