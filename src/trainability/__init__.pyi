@@ -29,6 +29,8 @@ from .continuation import Branch as Branch
 from .continuation import NotIsolated as NotIsolated
 from .continuation import SpecialPoint as SpecialPoint
 from .continuation import bifurcation_diagram as bifurcation_diagram
+from .cost import Cost as Cost
+from .cost import estimate_cost as estimate_cost
 from .critical import CriticalInitialization as CriticalInitialization
 from .critical import critical_initialization as critical_initialization
 from .critical import critical_line as critical_line
@@ -56,6 +58,9 @@ from .ellipse import basin_uncertainty_exponent as basin_uncertainty_exponent
 from .ellipse import ellipse_cycles as ellipse_cycles
 from .ellipse import transverse_pressure as transverse_pressure
 from .ellipse import weight_exponent as weight_exponent
+from .frames import boundary_point as boundary_point
+from .frames import roughest_point as roughest_point
+from .frames import zoom as zoom
 from .geometry import FixedPoint as FixedPoint
 from .geometry import fixed_points as fixed_points
 from .geometry import predict_exponents as predict_exponents
@@ -64,6 +69,7 @@ from .gram import propagate_gram as propagate_gram
 from .gram import simplex_gram as simplex_gram
 from .grid import Axis as Axis
 from .grid import Grid as Grid
+from .grid import dyadic_axis as dyadic_axis
 from .grid import linear_axis as linear_axis
 from .grid import log_axis as log_axis
 from .initialization import Exponents as Exponents
@@ -103,6 +109,14 @@ from .outcomes import Outcomes as Outcomes
 from .outcomes import basins as basins
 from .outcomes import classify as classify
 from .phase_diagrams import phase_diagram as phase_diagram
+from .pictures import contact_sheet as contact_sheet
+from .pictures import equalise_ranks as equalise_ranks
+from .pictures import film as film
+from .pictures import plain_picture as plain_picture
+from .pictures import published_picture as published_picture
+from .pictures import published_score as published_score
+from .progress import SweepStatus as SweepStatus
+from .progress import sweep_status as sweep_status
 from .prompt import Prompt as Prompt
 from .prompt import random_prompt as random_prompt
 from .random_orbits import MeanTime as MeanTime
@@ -120,6 +134,7 @@ from .reduction import reduce_population as reduce_population
 from .reduction import reduce_prompts as reduce_prompts
 from .reduction import reduce_width as reduce_width
 from .reduction import reduced_start as reduced_start
+from .refinement import infer_status as infer_status
 from .reinitialize import apply_initialization as apply_initialization
 from .repeller import escape_rate as escape_rate
 from .repeller import escape_survival as escape_survival
@@ -136,6 +151,8 @@ from .superstable import SuperstableCycles as SuperstableCycles
 from .superstable import superstable_cycles as superstable_cycles
 from .sweep import Status as Status
 from .sweep import Trainer as Trainer
+from .sweep import is_trained as is_trained
+from .sweep import resume_sweep as resume_sweep
 from .sweep import trainability_map as trainability_map
 from .trapping import certify_trapping as certify_trapping
 from .variants import decayed_ellipse_function as decayed_ellipse_function

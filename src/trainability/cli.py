@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_geometry
+from . import cli_geometry, cli_sweep
 
 app = typer.Typer(
     add_completion=False,
@@ -196,7 +196,8 @@ def validate(
     _answer(values, as_json, text)
 
 
-for command in (cli_geometry.exponents, cli_geometry.diagnose):
+app.add_typer(cli_sweep.app, name="sweep")
+for command in (cli_geometry.exponents, cli_geometry.diagnose, cli_sweep.zoom):
     app.command()(command)
 
 

@@ -15,8 +15,9 @@ BLOCK = 8
 # Spacing of the points by which a boundary line is represented, in pixels: half of it is the error of a distance.
 SPACING = 0.05
 
-# Observed codes of which nothing is known (`Status.PENDING`, `Status.FAILED`).
-_UNKNOWN = (0, 4)
+# Observed codes of which nothing is known (`Status.PENDING`, `Status.FAILED`), or nothing was trained
+# (`Status.INFERRED`).
+_UNKNOWN = (0, 4, 5)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +88,7 @@ class Comparison:
     wrong : DataArray of bool
         Where the two disagree.
     n_unknown : int
-        Observed pixels that are pending or failed; they count nowhere.
+        Observed pixels that are pending, failed or inferred; they count nowhere.
     """
 
     outcome: str

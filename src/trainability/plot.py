@@ -32,6 +32,7 @@ STATUS_COLORS = {
     Status.DIVERGED: "#3b3b4f",
     Status.UNDECIDED: "#fdd49e",
     Status.FAILED: "#ff00ff",
+    Status.INFERRED: "#d9d9d9",
 }
 STATUS_LABELS = {
     Status.PENDING: "pending",
@@ -39,6 +40,7 @@ STATUS_LABELS = {
     Status.DIVERGED: "diverges",
     Status.UNDECIDED: "bounded, does not converge",
     Status.FAILED: "failed",
+    Status.INFERRED: "not trained: inferred",
 }
 OUTCOME_COLORS = {
     Outcome.UNDECIDED: "#ffffff",
