@@ -5,7 +5,8 @@
     python benchmarks/edge_of_chaos.py training   # learning curves of 64 layers, before and after
 
 Prints the numbers and writes both-sides-of-the-edge.png and edge-of-chaos.png (the same models on the phase
-diagram), critical-for-64-blocks.png and training-64-blocks.png to --out (docs/figures). Minutes each on a free core.
+diagram), critical-for-64-blocks.png and training-TransformerEncoder.png to --out (docs/figures). Minutes each on a
+free core.
 """
 
 import argparse
@@ -165,7 +166,7 @@ def training(options):
     ax.set(xlabel="step of Adam", ylabel="loss, mean of 10 steps (grey: chance)", ylim=(0, 3.2))
     ax.set_title(f"{options.architecture}, {options.layers} blocks", fontsize=10)
     ax.legend(frameon=False)
-    plot.save(figure, options.out / f"training-{options.layers}-blocks.png")
+    plot.save(figure, options.out / f"training-{options.architecture}.png")
 
 
 def _built(name, tokens, *, layers, width):
