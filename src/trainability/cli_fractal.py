@@ -65,11 +65,12 @@ def read_outcomes(source: Path, *, threshold: float | None = None) -> Any:
         import xarray as xr
 
         from .refinement import infer_status
+        from .sweep import Status
 
         if threshold is not None:
             raise ValueError(f"threshold={threshold} is for pictures; {source} is a store")
         runs = xr.open_zarr(source, consolidated=False).load()
-        return runs.assign(status=infer_status(runs)) if (runs["status"] == 5).any() else runs
+        return runs.assign(status=infer_status(runs)) if (runs["status"] == Status.INFERRED).any() else runs
     from matplotlib.image import imread
 
     pixels = imread(source)

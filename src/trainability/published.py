@@ -27,7 +27,8 @@ def published_dimension(runs: Any, *, estimator: str) -> float:
         side on a log grid, the median of the local slopes (arXiv:2402.06184, with porespy's `boxcount`).
         "power_of_two_fit": the same count at 4, 8, … cells, a least-squares line (a widespread recipe by
         N. Rougier). "dilation_edge_fit": that fit on dilation minus erosion of the largest outcome code, the frame
-        counted as boundary (as in code for transformers). "area_mask_fit": that fit on the area itself.
+        counted as boundary (as in code for transformers). "area_mask_fit": that fit on the area itself,
+        full boxes left out as before.
 
     Returns
     -------
