@@ -118,7 +118,12 @@ def test_order_of_dims_does_not_matter():
     [
         (as_map(X < 3), as_map(X < 3).isel(x=slice(5)), "diverged", "axis 'x' differs"),
         (as_map(X < 3), as_map(X < 3), "lost", "outcome 'lost' is unknown; the map has pending"),
-        (as_map(X < 3), as_map(X < 3).assign(status=as_map(X < 3)["status"] * 0), "diverged", "no finished pixel"),
+        (
+            as_map(X < 3),
+            as_map(X < 3).assign(status=as_map(X < 3)["status"] * 0),
+            "diverged",
+            "no finished pixel",
+        ),
     ],
 )
 def test_bad_input_is_named(predicted, observed, outcome, message):

@@ -84,7 +84,10 @@ def test_reducible_modes_follow_the_product_map_step_by_step(mode):
 
 def test_training_all_weights_on_one_prompt_leaves_the_reduction():
     lr = np.array([0.1])
-    runs = {m: replace(TRAINER, mode=m, imbalance=0.6, n_steps=10)({"lr": lr})["final_loss"][0] for m in ("blocks", "all")}
+    runs = {
+        m: replace(TRAINER, mode=m, imbalance=0.6, n_steps=10)({"lr": lr})["final_loss"][0]
+        for m in ("blocks", "all")
+    }
     assert abs(runs["all"] / runs["blocks"] - 1) > 0.1
 
 
@@ -106,7 +109,11 @@ def test_period_of_the_loss():
 
 
 def test_weights_follow_scale_imbalance_and_seed():
-    pixels = {"init_scale": np.array([1.0, 1.0, 3.0]), "imbalance": np.array([0.5, -1.0, 0.5]), "seed": np.array([1, 1, 2])}
+    pixels = {
+        "init_scale": np.array([1.0, 1.0, 3.0]),
+        "imbalance": np.array([0.5, -1.0, 0.5]),
+        "seed": np.array([1, 1, 2]),
+    }
     U, v = TRAINER.initial_weights(pixels)
     size = np.linalg.norm(U, axis=(1, 2)) ** 2
     np.testing.assert_allclose(size + v**2, 2 * pixels["init_scale"] ** 2)
@@ -130,7 +137,10 @@ def test_zero_weights_stay_untrained_but_not_masked():
         (lambda: replace(TRAINER, prompt=np.eye(3)), "is not a Prompt"),
         (lambda: TRAINER({"lr": np.array([np.inf])}), "lr must be finite"),
         (lambda: tr.Prompt(np.ones(3), np.ones(3), np.ones(1), 1.0), r"x has shape \(3,\)"),
-        (lambda: tr.Prompt(np.ones((3, 2)), np.ones(2), np.ones(2), 1.0), r"prompt y has shape \(2,\); .* needs \(3,\)"),
+        (
+            lambda: tr.Prompt(np.ones((3, 2)), np.ones(2), np.ones(2), 1.0),
+            r"prompt y has shape \(2,\); .* needs \(3,\)",
+        ),
         (lambda: tr.Prompt(np.ones((3, 2)), np.ones(3), np.ones(2), np.nan), "y_query must be finite"),
         (lambda: tr.random_prompt(0, 2, seed=0), "n_examples=0"),
     ],

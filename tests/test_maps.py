@@ -44,7 +44,9 @@ def test_jacobian_is_the_derivative_of_the_symbolic_step(m):
     values = {**dict(zip(m.variables, at, strict=True)), **m.parameters}
     exact = sp.Matrix(m.expressions).jacobian(symbols)
     exact = np.array(exact.subs({s: values[s.name] for s in exact.free_symbols}), dtype=float)
-    np.testing.assert_allclose(m.jacobian_at(at), exact, rtol=0, atol=1e-14)  # a few roundings of numbers near 1
+    np.testing.assert_allclose(
+        m.jacobian_at(at), exact, rtol=0, atol=1e-14
+    )  # a few roundings of numbers near 1
 
 
 @given(x=finite, mu=st.floats(0, 2))
@@ -108,7 +110,10 @@ def test_user_functions_without_symbols_work_and_say_so():
     ("make", "message"),
     [
         (lambda: tr.product_map(float("nan")), "mu must be finite; found nan"),
-        (lambda: tr.product_map(1.0).with_parameters(nu=1.0), "'nu' is not a parameter of product map; it has mu"),
+        (
+            lambda: tr.product_map(1.0).with_parameters(nu=1.0),
+            "'nu' is not a parameter of product map; it has mu",
+        ),
         (lambda: tr.product_map(1.0)([1.0, 2.0, 3.0]), r"u has shape \(3,\)"),
         (lambda: tr.product_map(1.0)([1.0, np.inf]), "u must be finite; found inf"),
         (lambda: tr.Map(lambda u, p: (u[0] ** 2,), lambda u, p: ((u[0],),), ("x",), {}), "disagree"),

@@ -26,7 +26,6 @@ from trainability.pictures import (
     film,
     plain_picture,
     published_picture,
-    published_score,
 )
 from trainability.sweep import is_trained
 
@@ -55,20 +54,6 @@ def test_ranks_among_a_reference():
     np.testing.assert_allclose(equalise_ranks([-2.5, 1.5, -9.0], reference=reference), [0.625, -0.625, 1.0])
     with pytest.raises(ValueError, match="no value to rank"):
         equalise_ranks([np.nan])
-
-
-def test_published_score_has_the_sign_of_the_phase():
-    runs = xr.Dataset(
-        {
-            "sum_ratio": ("lr", [30.0, 5e8, np.nan]),
-            "sum_inverse_ratio": ("lr", [9e4, 0.2, np.nan]),
-            "tail_ratio": ("lr", [0.01, 1e6, np.nan]),
-            "status": ("lr", np.array([1, 2, 5], np.int8)),
-        }
-    )
-    np.testing.assert_array_equal(published_score(runs), [-30.0, 0.2, np.nan])
-    with pytest.raises(ValueError, match="runs has no sum_inverse_ratio, tail_ratio"):
-        published_score(runs[["sum_ratio", "status"]])
 
 
 def test_pictures_stand_upright_and_mark_what_was_not_trained():

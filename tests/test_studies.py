@@ -19,7 +19,9 @@ def test_prediction_uses_only_prompt_learning_rate_and_initial_weights(panels):
     predicted = panels["imbalance"].predicted
     mu, a, b = (predicted[k].values for k in ("mu", "a", "b"))
     bounded = (a * a + b * b - mu * a * b + mu * mu < 4) & (np.abs(mu) < 2)
-    expected = np.where(~bounded, Status.DIVERGED, np.where(np.abs(mu) <= 1, Status.CONVERGED, Status.UNDECIDED))
+    expected = np.where(
+        ~bounded, Status.DIVERGED, np.where(np.abs(mu) <= 1, Status.CONVERGED, Status.UNDECIDED)
+    )
     np.testing.assert_array_equal(predicted["status"], expected)
     assert set(np.unique(expected)) == {1, 2, 3}
     np.testing.assert_array_equal(predicted["boundary"].values < 0, bounded)
@@ -76,7 +78,9 @@ def test_demo_leaves_a_report_and_continues_from_its_stores(tmp_path):
     for name in ("orbit-diagram", "phase-portraits", "predicted-and-trained", "where-the-reduction-ends"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
         assert f"]({name}.png)" in text
-    settings = json.loads((tmp_path / "maps" / "scale.zarr" / "zarr.json").read_text())["attributes"]["settings"]
+    settings = json.loads((tmp_path / "maps" / "scale.zarr" / "zarr.json").read_text())["attributes"][
+        "settings"
+    ]
     assert json.loads(settings)["seed"] == studies.WEIGHT_SEED
 
 

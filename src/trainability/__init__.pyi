@@ -114,7 +114,6 @@ from .pictures import equalise_ranks as equalise_ranks
 from .pictures import film as film
 from .pictures import plain_picture as plain_picture
 from .pictures import published_picture as published_picture
-from .pictures import published_score as published_score
 from .progress import SweepStatus as SweepStatus
 from .progress import sweep_status as sweep_status
 from .prompt import Prompt as Prompt
@@ -143,6 +142,7 @@ from .repeller import repeller_dimension as repeller_dimension
 from .repeller import repeller_exponent as repeller_exponent
 from .report import demo as demo
 from .restriction import restrict as restrict
+from .scores import published_score as published_score
 from .softmax import softmax_overlap as softmax_overlap
 from .studies import Panel as Panel
 from .studies import linear_transformer_study as linear_transformer_study

@@ -13,7 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from .refinement import infer_status
-from .sweep import Status, is_trained
+from .scores import published_score
+from .sweep import Status
 
 # Of the released notebook of arXiv:2402.06184: its colour map, and the middle of it that ranks leave out, so that
 # the two phases meet in a jump of colour.
@@ -35,48 +36,6 @@ Picture = Callable[[xr.Dataset], np.ndarray]
 
 # A picture, and the place of the zoom's point in it, in pixels along each axis of the map.
 Placed = tuple[np.ndarray, list[float]]
-
-
-def published_score(runs: xr.Dataset) -> xr.DataArray:
-    """Score of each run as published: -Σ v if it converged, +Σ 1/v if not; v is the loss over the first, capped.
-
-    The sign is the phase; the magnitude is large where convergence is slow, or divergence.
-
-    Parameters
-    ----------
-    runs : Dataset
-        With `sum_ratio`, `sum_inverse_ratio` and `tail_ratio`, as `trainability.trainers.MLP` leaves them.
-
-    Returns
-    -------
-    DataArray
-        NaN where nothing was trained.
-
-    Raises
-    ------
-    ValueError
-        If an observable is missing.
-
-    References
-    ----------
-    Sohl-Dickstein, arXiv:2402.06184, and its released code.
-
-    Examples
-    --------
-    >>> names = ("sum_ratio", "sum_inverse_ratio", "tail_ratio")
-    >>> values = ([30.0, 5e8], [9e4, 0.2], [0.01, 1e6])
-    >>> runs = xr.Dataset({name: ("lr", v) for name, v in zip(names, values)} | {"status": ("lr", [1, 2])})
-    >>> published_score(runs).values
-    array([-30. ,   0.2])
-    """
-    missing = [name for name in ("sum_ratio", "sum_inverse_ratio", "tail_ratio") if name not in runs]
-    if missing:
-        raise ValueError(
-            f"runs has no {', '.join(missing)}; the score needs the sums that trainers.MLP keeps, "
-            "or hand another score to the picture"
-        )
-    score = xr.where(runs["tail_ratio"] < 1, -runs["sum_ratio"], runs["sum_inverse_ratio"])
-    return score.where(is_trained(runs["status"].values)).rename("score")
 
 
 def equalise_ranks(score, *, reference=None) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 
-def published_score(runs: Mapping[str, Any]):
+def published_score(runs: xr.Dataset | Mapping[str, Any]):
     """Score of a run as in the published maps: minus the sum of v if it converged, the sum of 1 / v if not.
 
     v = loss / first loss, capped at 1e6; a run has converged if the mean of its last 20 v is below 1. The sign
