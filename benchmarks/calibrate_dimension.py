@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainability.boundary import boundary
+from trainability.boundaries import boundary
 from trainability.box_counting import box_counts
 from trainability.known_sets import KNOWN_SETS, KnownSet
 from trainability.published import PUBLISHED, published_dimension

@@ -27,7 +27,6 @@ from tests.models import encoder, hugging_face, ids
 
 import trainability as tr
 from trainability import plot
-from trainability.measure import predict_profile
 
 N_TOKENS, WORDS = 12, 16
 LEARNING_RATES = {1e-3: "-", 1e-4: ":"}
@@ -87,7 +86,7 @@ def edge(options):
                 model, tokens, n_seeds=options.draws, reinit=draw
             )
         models[f"{ratio:g} x edge"] = measured["enters at 0"]
-        predicted = {label: predict_profile(found) for label, found in measured.items()}
+        predicted = {label: tr.predict_profile(found) for label, found in measured.items()}
         plot.token_similarity(measured, predicted=predicted, ax=ax)
         angle = measured["enters at 0"].predicted.angle
         ax.set_title(rf"$\sigma_\mathrm{{mlp}}$ = {ratio:g} x edge: angle exponent {angle:+.3f}", fontsize=10)
@@ -136,7 +135,7 @@ def profiles(options):
                 f"  {label}: angle x {options.layers} = {angle}, gradient x {options.layers} = {gradient}",
                 flush=True,
             )
-        predicted = {label: predict_profile(found) for label, found in models.items()}
+        predicted = {label: tr.predict_profile(found) for label, found in models.items()}
         plot.token_similarity(models, predicted=predicted, ax=column[0])
         plot.gradient_norms(models, predicted=predicted, ax=column[1])
         copied = " (copies of one layer)" if built.remarks else ""

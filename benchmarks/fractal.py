@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from trainability.boundary import boundary
+from trainability.boundaries import boundary
 from trainability.box_counting import box_counts
 from trainability.known_sets import iid_noise, koch_snowflake, weierstrass_graph
 

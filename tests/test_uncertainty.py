@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from trainability import basin_uncertainty_exponent
-from trainability.boundary import outcome_codes
+from trainability.boundaries import outcome_codes
 from trainability.known_sets import koch_snowflake, straight_line, weierstrass_graph
 from trainability.uncertainty import map_uncertainty, pair_changes, uncertainty_exponent
 

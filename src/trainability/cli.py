@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_geometry, cli_sweep
+from . import cli_fractal, cli_geometry, cli_sweep
 
 app = typer.Typer(
     add_completion=False,
@@ -197,7 +197,7 @@ def validate(
 
 
 app.add_typer(cli_sweep.app, name="sweep")
-for command in (cli_geometry.exponents, cli_geometry.diagnose, cli_sweep.zoom):
+for command in (cli_geometry.exponents, cli_geometry.diagnose, cli_sweep.zoom, cli_fractal.dimension):
     app.command()(command)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .boundary import outcome_codes
+from .boundaries import outcome_codes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ def basin_entropy(runs: Any, *, size: int = 5) -> BasinEntropy:
     Parameters
     ----------
     runs
-        As in `trainability.boundary`.
+        As in `trainability.boundaries`.
     size : int, optional
         Side of a box in pixels; boxes that stick out of the frame or hold an unknown pixel are left out.
 

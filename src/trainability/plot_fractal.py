@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from .boundary import boundary, outcome_codes
+from .boundaries import boundary, outcome_codes
 from .verdict import FractalDimension
 
 # Outcomes in order, light to dark, distinct in grey; unknown pixels are white.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from .boundary import boundary, outcome_codes
+from .boundaries import boundary, outcome_codes
 
 # Number of box sizes, and the smallest, of the log grid in porespy's `boxcount`, which the MLP paper uses.
 _BINS, _SMALLEST = 10, 10
@@ -21,7 +21,7 @@ def published_dimension(runs: Any, *, estimator: str) -> float:
     Parameters
     ----------
     runs
-        As in `trainability.boundary`. Must have no unknown pixel: these estimators do not know of them.
+        As in `trainability.boundaries`. Must have no unknown pixel: these estimators do not know of them.
     estimator : str
         "median_local_slope": boxes that hold some but not only boundary cells, ten sizes from 10 cells to the
         side on a log grid, the median of the local slopes (arXiv:2402.06184, with porespy's `boxcount`).

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ._finite import finite
 from ._rng import stream
-from .boundary import outcome_codes
+from .boundaries import outcome_codes
 from .uncertainty import fit_slope, pair_changes, rougher_axis
 
 # Offsets of the statistic: the finest scale, where noise and structure differ most.
@@ -52,7 +52,7 @@ def surrogate(runs: Any, *, kind: str, seed: int, width: float = 8.0) -> np.ndar
     Parameters
     ----------
     runs
-        As in `trainability.boundary`; for "phases" a score, shape (h, w), finite, whose sign is the label.
+        As in `trainability.boundaries`; for "phases" a score, shape (h, w), finite, whose sign is the label.
     kind : str
         "shuffle": the known pixels in random order; keeps how many have each outcome. "local": independent
         draws with the map's own outcome probabilities around each pixel (a normal window of `width` pixels); keeps

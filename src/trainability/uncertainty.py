@@ -15,7 +15,7 @@ from numba import njit
 from ._checks import increasing
 from ._finite import finite
 from ._rng import stream
-from .boundary import outcome_codes
+from .boundaries import outcome_codes
 
 # Groups that a standard error leaves out one at a time. An outcome near a boundary shares its fate with its
 # neighbours, so a map is cut into squares, this many a side.
@@ -151,7 +151,7 @@ def map_uncertainty(runs: Any, offsets) -> UncertaintyExponent:
     Parameters
     ----------
     runs
-        As in `trainability.boundary`.
+        As in `trainability.boundaries`.
     offsets : array_like of int, shape (k,)
         Distances in pixels, increasing.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .boundary import outcome_codes
+from .boundaries import outcome_codes
 from .uncertainty import FEWEST, fit_slope, jackknife, pair_changes, rougher_axis
 
 # Offsets between pixels in half octaves, up to this share of the shorter side: beyond, the frame and the largest
@@ -119,7 +119,7 @@ def fractal_dimension(runs: Any, *, replicate: Any = None, offsets=None) -> Frac
     Parameters
     ----------
     runs
-        As in `trainability.boundary`: a trainability map, a labelled picture, a colour picture.
+        As in `trainability.boundaries`: a trainability map, a labelled picture, a colour picture.
     replicate : optional
         The same map trained again with what should not matter changed: another order of summation, another
         data order. Tells noise from structure finer than the pixel.

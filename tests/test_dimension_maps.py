@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from trainability import Grid, Status, linear_axis, log_axis
+from trainability.dimension_maps import join_zooms, local_dimension
 from trainability.known_sets import weierstrass_graph
-from trainability.local_dimension import join_zooms, local_dimension
 from trainability.sweep import STATUS_ATTRS
 
 

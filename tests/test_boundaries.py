@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trainability import Status
-from trainability.boundary import boundary, outcome_codes
+from trainability.boundaries import boundary, outcome_codes
 from trainability.sweep import STATUS_ATTRS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .boundary import outcome_codes
+from .boundaries import outcome_codes
 from .uncertainty import BLOCKS, FEWEST, fit_slope, jackknife, pair_changes, rougher_axis
 
 # Offsets inside a window go up to this share of its side.
@@ -19,7 +19,7 @@ def local_dimension(runs: Any, *, window: int = 64):
     Parameters
     ----------
     runs
-        As in `trainability.boundary`.
+        As in `trainability.boundaries`.
     window : int, optional
         Side of a window in pixels, at least 32; windows overlap by half.
 
