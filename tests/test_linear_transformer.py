@@ -108,6 +108,16 @@ def test_period_of_the_loss():
     assert found["loss_period"].tolist() == [1, 2, 4]
 
 
+def test_observables_do_not_depend_on_how_long_the_others_run():
+    """A member that finishes first has the same bits alone and beside one that runs to the end."""
+    trainer = replace(TRAINER, init_scale=0.5, n_steps=600)
+    alone = trainer({"lr": np.array([0.1])})
+    beside = trainer({"lr": np.array([0.1, 0.23])})
+    assert alone["final_loss"][0] < 1e-28
+    for name in trainer.observables:
+        assert alone[name][0] == beside[name][0], name
+
+
 def test_weights_follow_scale_imbalance_and_seed():
     pixels = {
         "init_scale": np.array([1.0, 1.0, 3.0]),

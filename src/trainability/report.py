@@ -287,8 +287,8 @@ def _disagreements(panels: dict[str, Panel]) -> str:
         if count:
             mu = panel.predicted["mu"].values[wrong.values]
             text += (
-                f" Their effective steps lie between {mu.min():.3f} and {mu.max():.3f}: near μ = 1, and wherever a "
-                "run ends near a minimum of sharpness 2/η, convergence is slow, and the run too short to show it. "
+                f" Their effective steps lie between {mu.min():.3f} and {mu.max():.3f}. Near μ = 1, and wherever a "
+                "run ends near a minimum of sharpness 2/η, convergence is slow, and a finite run does not show it. "
                 f"With {LONGER} times as many steps {panel.resolved} of the {count} agree."
             )
         lines.append(text)

@@ -23,7 +23,8 @@ DIVERGED = 1e100
 # A loss below this multiple is at the rounding of double precision; the run is complete.
 FINISHED = 1e-30
 
-# Verdict of convergence: the last loss, as a multiple of the loss of a zero output.
+# Verdict of convergence: the mean of the last losses, as a multiple of the loss of a zero output. A single
+# last loss would take a chaotic run that happens to pass zero for one that converged.
 CONVERGED = 1e-8
 
 # Losses kept at the end of a run to read a period from, and the relative match that counts as a return.
@@ -100,6 +101,7 @@ class LinearTransformer:
     observables: ClassVar[dict[str, tuple[str, str]]] = {
         "first_loss": ("float64", "loss before the first step"),
         "final_loss": ("float64", "loss after the last step, inf if diverged"),
+        "tail_loss": ("float64", "mean of the last 64 losses, inf if diverged"),
         "min_loss": ("float64", "least loss of the run"),
         "max_loss": ("float64", "greatest loss of the run, inf if diverged"),
         "zero_loss": ("float64", "loss of an output of zero, the scale of the verdicts"),
@@ -174,8 +176,8 @@ class LinearTransformer:
         return {name: np.concatenate([part[name] for part in parts]) for name in self.observables}
 
     def status(self, observables: Mapping[str, Any]) -> np.ndarray:
-        """Converged where the last loss is below 1e-8 of the loss of a zero output, diverged, or undecided."""
-        converged = np.asarray(observables["final_loss"]) < CONVERGED * np.asarray(observables["zero_loss"])
+        """Converged where the last losses average below 1e-8 of that of a zero output; diverged; undecided."""
+        converged = np.asarray(observables["tail_loss"]) < CONVERGED * np.asarray(observables["zero_loss"])
         diverged = np.asarray(observables["diverged_step"]) >= 0
         return np.where(diverged, 2, np.where(converged, 1, 3)).astype(np.int8)
 
@@ -282,15 +284,19 @@ class _Watch:
     def observables(self) -> dict[str, np.ndarray]:
         diverged = self.diverged_step >= 0
         infinite = torch.tensor(torch.inf, dtype=torch.float64)
+        # How far the tail of a finished member was filled up with its last loss depends on its neighbours.
+        finished = ~self.running & ~diverged
+        tail = torch.where(finished, self.last, self.tail.nanmean(dim=0))
         found = {
             "first_loss": self.first,
             "final_loss": torch.where(diverged, infinite, self.last),
+            "tail_loss": torch.where(diverged, infinite, tail),
             "min_loss": self.least,
             "max_loss": torch.where(diverged, infinite, self.most),
             "zero_loss": torch.full_like(self.first, self.zero_loss),
             "diverged_step": self.diverged_step,
             "rises": self.rises,
-            "loss_period": torch.where(diverged, 0, self._period()).to(torch.int32),
+            "loss_period": torch.where(diverged, 0, torch.where(finished, 1, self._period())).to(torch.int32),
         }
         return {name: values.numpy() for name, values in found.items()}
 
