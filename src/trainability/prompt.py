@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._finite import finite
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -45,8 +47,7 @@ class Prompt:
                 raise ValueError(
                     f"prompt {name} has shape {value.shape}; with x of shape {x.shape} it needs {shape}"
                 )
-            if not np.isfinite(value).all():
-                raise ValueError(f"prompt {name} must be finite; found {value[~np.isfinite(value)][0]}")
+            finite(f"prompt {name}", value)
             object.__setattr__(self, name, float(value) if shape == () else value)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from .._finite import finite
 from .._rng import stream
 from ..prompt import Prompt
 
@@ -193,8 +194,7 @@ class LinearTransformer:
     @staticmethod
     def _check(values: Mapping[str, np.ndarray]) -> None:
         for name, value in values.items():
-            if not np.isfinite(value).all():
-                raise ValueError(f"{name} must be finite; found {value[~np.isfinite(value)].flat[0]}")
+            finite(name, value)
         if (abs(values["imbalance"]) > 1).any():
             raise ValueError(
                 f"imbalance={values['imbalance'].flat[abs(values['imbalance']).argmax()]} is outside [-1, 1]"
