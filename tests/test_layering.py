@@ -56,7 +56,7 @@ def test_imports_go_one_way(name):
     used = imports_of(FILES[name])
     assert "plot" not in used or name in ("report", "cli")
     if name.startswith("trainers/"):
-        allowed = {"_rng", "_finite", "_checks", "_threads", "prompt"}
+        allowed = {"_rng", "_checks", "_threads", "prompt"}
         assert {u for u in used if not u.startswith("trainers/")} <= allowed
     if name in ("grid", "sweep", "_store", "comparison", "fractal"):
         assert used <= {"_checks", "_finite", "_provenance", "_store", "grid", "fractal"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._finite import finite
+from ._checks import finite
 
 # The turning point is followed this long before a cycle is looked for, and cycles are recognised when it
 # returns to within this distance; Newton's method then polishes.

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ._finite import finite
+from ._checks import finite
 from .reduction import Data, as_reduction, project_weights
 
 # End of the period-doubling cascade; mu_1 ... mu_10 and this limit are computed by `cascade`.

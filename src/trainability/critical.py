@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq, minimize
 
-from ._finite import positive
+from ._checks import positive
 from .initialization import Exponents, Initialization, check_name
 from .recursion import collapsed_exponents, collapsed_norm, gains, resting_norm, stack_exponents
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 
-from ._checks import not_negative
-from ._finite import finite
+from ._checks import finite, not_negative
 from ._lanes import push, put, take
 from ._rng import stream
 from ._tangent import orthonormalise

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import _chebyshev
-from ._finite import finite
+from ._checks import finite
 
 # Fourier modes of the operator behind `basin_uncertainty_exponent`: doubled from here until the radius
 # settles; the coefficients fall like |w|^-n, slowly only near |mu| = 2.

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from . import _chebyshev
-from ._finite import finite
+from ._checks import finite
 
 # Chebyshev points on each interval of the Markov partition; 44 changes the exponents of the sampled
 # parameters by less than 1e-12 against 32.

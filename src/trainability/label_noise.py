@@ -14,7 +14,7 @@ from scipy.optimize import NonlinearConstraint, minimize
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
-from ._finite import finite, positive
+from ._checks import finite, positive
 
 # The state is log|x| down to this depth below the edge; what falls deeper, about e^-26 of all, is put at the
 # bottom, from where it is pushed up. Gauss panels shorter than the noise, with points enough for 1e-9.

@@ -9,8 +9,7 @@ from numba import njit
 from scipy import stats
 from scipy.linalg import null_space
 
-from ._checks import not_negative
-from ._finite import finite
+from ._checks import finite, not_negative
 from ._lanes import multiply
 from ._layout import as_columns, lay_out
 from ._tangent import accumulate_logs

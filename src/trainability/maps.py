@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ._finite import finite
+from ._checks import finite
 from ._lanes import put, take
 
 # Where a user's Jacobian is compared with differences of the step: a point of no special meaning, and

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import gamma
 
 from . import _chebyshev
-from ._finite import finite, positive
+from ._checks import finite, positive
 from .classification import ellipse_function
 
 # More batches than this are sampled, not listed.

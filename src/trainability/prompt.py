@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._finite import finite
+from ._checks import finite
 
 
 @dataclass(frozen=True, eq=False)

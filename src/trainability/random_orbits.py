@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from scipy.stats import binomtest
 
-from ._finite import finite, positive
+from ._checks import finite, positive
 from ._rng import stream
 
 # Orbits side by side, from whose spread the standard errors come, and steps before averaging begins.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._finite import positive
+from ._checks import positive
 from ._gaussian import mlp_kernel
 from .initialization import Initialization
 

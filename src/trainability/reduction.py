@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._finite import finite, positive
+from ._checks import finite, positive
 from .prompt import Prompt
 
 # How far C B may point away from B, relative to its length, and U out of the plane, relative to its own,

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import erfc
 
 from . import _chebyshev
-from ._finite import finite
+from ._checks import finite
 
 # Chebyshev points. The error falls like ρ⁻ⁿ with ρ ≥ 2.4 for mu ≥ 2.05; 48 reach rounding there, and near
 # mu = 2, where ρ → 1, the resolution is doubled until two agree.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ._finite import finite
+from ._checks import finite
 from ._rng import stream
 from .boundaries import outcome_codes
 from .uncertainty import fit_slope, pair_changes, rougher_axis

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ._checks import increasing
-from ._finite import finite
+from ._checks import finite, increasing
 from ._rng import stream
 from .boundaries import outcome_codes
 

@@ -7,7 +7,7 @@ thresholds (theory/07).
 
 import numpy as np
 
-from ._finite import finite, positive
+from ._checks import finite, positive
 from .classification import critical_lr, ellipse_function
 from .minibatch import Zone
 from .reduction import Data

@@ -9,7 +9,7 @@ from math import gcd
 
 import numpy as np
 
-from ._finite import finite
+from ._checks import finite
 from .balanced import slice_jet
 
 # Rounding, magnified by derivatives up to 9^period, keeps the last steps from vanishing.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .._finite import finite
+from .._checks import finite
 from .._rng import stream
 from ..prompt import Prompt
 
