@@ -15,6 +15,8 @@ from .cascade import period_doubling_cascade as period_doubling_cascade
 from .certificates import Certificate as Certificate
 from .certificates import CycleCertificate as CycleCertificate
 from .certificates import certify_cycle as certify_cycle
+from .claims import Claim as Claim
+from .claims import Verdict as Verdict
 from .classification import Fate as Fate
 from .classification import critical_lr as critical_lr
 from .classification import critical_lr_from as critical_lr_from
@@ -156,9 +158,11 @@ from .report import demo as demo
 from .restriction import restrict as restrict
 from .scores import published_score as published_score
 from .softmax import softmax_overlap as softmax_overlap
-from .studies import Panel as Panel
-from .studies import linear_transformer_study as linear_transformer_study
-from .studies import predict_linear_transformer as predict_linear_transformer
+from .studies import Study as Study
+from .study_product_map import Panel as Panel
+from .study_product_map import linear_transformer_study as linear_transformer_study
+from .study_product_map import predict_linear_transformer as predict_linear_transformer
+from .study_product_map import product_map_study as product_map_study
 from .superstable import SuperstableCycles as SuperstableCycles
 from .superstable import superstable_cycles as superstable_cycles
 from .surrogates import SurrogateTest as SurrogateTest

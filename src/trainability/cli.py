@@ -161,7 +161,7 @@ def map_(
     runs = trainability_map(grid, trainer, store=store, workers=workers, progress=True)
     if picture:
         from . import plot
-        from .studies import predict_linear_transformer
+        from .study_product_map import predict_linear_transformer
 
         ax = plot.trainability(runs, predicted=predict_linear_transformer(grid, trainer))
         plot.save(ax.figure, picture)
@@ -180,7 +180,7 @@ def validate(
 
     In Python: `trainability.linear_transformer_study`.
     """
-    from .studies import linear_transformer_study
+    from .study_product_map import linear_transformer_study
 
     panels = linear_transformer_study(
         pixels=pixels, n_steps=n_steps, stores=out, workers=workers, progress=not as_json

@@ -18,7 +18,7 @@ from .lyapunov import lyapunov_map
 from .maps import product_map
 from .outcomes import Outcome, basins
 from .plot import save
-from .studies import LONGER, Panel, linear_transformer_study
+from .study_product_map import LONGER, Panel, linear_transformer_study
 
 # Effective steps of the phase portraits: one that converges, one with a 2-cycle, one chaotic.
 PORTRAITS = (0.7, 1.15, 1.8)
