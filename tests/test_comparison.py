@@ -1,29 +1,23 @@
 """Agreement, its interval, and boundary distances against known answers."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-import xarray as xr
 
 from trainability import Grid, Status, compare, linear_axis, log_axis
-from trainability.comparison import zero_lines
-from trainability.sweep import STATUS_ATTRS
+from trainability.distances import zero_lines
 
-N = 64
-GRID = Grid(x=linear_axis(0, N, N), y=linear_axis(0, N, N))  # a pixel is one unit
-X, Y = np.meshgrid(GRID["x"], GRID["y"], indexing="ij")
-
-
-def as_map(diverged, grid=GRID, **extra):
-    status = np.where(diverged, Status.DIVERGED, Status.CONVERGED).astype(np.int8)
-    dims = tuple(grid)
-    data = {"status": (dims, status, STATUS_ATTRS), **{k: (dims, v) for k, v in extra.items()}}
-    return xr.Dataset(data, coords=grid.coords())
+sys.path.insert(0, str(Path(__file__).parent))
+from maps_with_status import GRID, N, X, Y, as_map
 
 
 def test_zero_lines_of_a_circle_have_its_radius():
     """Bilinear contours of a quadratic miss by about 1/(8 r) of a pixel."""
     field = (X - 32) ** 2 + (Y - 32) ** 2 - 20.0**2
-    points = zero_lines(field) + 0.5
+    (line,) = zero_lines(field)
+    points = line + 0.5
     np.testing.assert_allclose(np.hypot(*(points - 32).T), 20, atol=0.02)
     gaps = np.linalg.norm(np.diff(points, axis=0), axis=1)
     assert gaps.max() < 0.06
@@ -96,6 +90,57 @@ def test_interval_covers_the_truth_when_errors_cluster():
         low, high = compare(truth, as_map(errors), outcome="diverged").agreement_interval
         covered.append(low <= 0.95 <= high)
     assert 0.9 <= np.mean(covered) < 1
+
+
+def test_smallest_disagreement_is_seen_in_95_of_100_maps():
+    """Errors in rows of eight, the least cluster assumed: a share as large as stated shows up 19 times in 20."""
+    rng = np.random.default_rng(0)
+    truth = as_map(np.zeros((N, N), bool))
+    smallest = compare(truth, truth, outcome="diverged").smallest_disagreement
+    shown = []
+    for _ in range(400):
+        rows = rng.random((N, N // 8)) < smallest
+        shown.append(compare(truth, as_map(np.repeat(rows, 8, axis=1)), outcome="diverged").agreement < 1)
+    assert np.mean(shown) == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 400))
+
+
+def wavy(rng, length, amplitude):
+    """A boundary across the grid with Gaussian offsets, smooth over `length` pixels and periodic."""
+    k = np.fft.rfftfreq(N) * N
+    filtered = np.fft.irfft(
+        np.fft.rfft(rng.standard_normal(N)) * np.exp(-((k * length / N * np.pi) ** 2) / 2), N
+    )
+    return filtered / np.exp(-((k * length / N * np.pi) ** 2)).sum() ** 0.5 * np.sqrt(N / 2) * amplitude
+
+
+def test_bootstrap_intervals_of_offsets_cover_the_truth():
+    """Boundaries that wander about the predicted one with correlated offsets: their median offset is 0.
+
+    A 95 % interval from about eight independent stretches is known to be somewhat short; 85 % must cover."""
+    rng, covered, widths = np.random.default_rng(0), [], []
+    for _ in range(150):
+        edge = 32.0 + wavy(rng, length=6, amplitude=2.0)
+        found = compare(
+            as_map(X > 32, score=X - 32), as_map(edge[None, :] < X), outcome="diverged", score="score"
+        ).boundary
+        _, (low, high) = found.offset("x")
+        covered.append(low <= 0.25 and high >= -0.25)  # labels know a line to half a pixel
+        widths.append(high - low)
+    assert np.mean(covered) >= 0.85
+    assert np.median(widths) < 6  # and the interval says something: less than ± 1.5 amplitudes
+
+
+def test_offsets_shares_and_power_of_a_known_shift():
+    found = compare(as_map(X > 32), as_map(X > 35), outcome="diverged").boundary
+    value, (low, high) = found.offset("x")
+    assert (value, low, high) == (3.0, 3.0, 3.0)
+    assert found.share_within(2.9)[0] == 0
+    assert found.share_within(3.1, "x") == (1.0, (1.0, 1.0))
+    assert found.smallest_shift("x") == 0  # nothing varies: any shift beyond the half pixel is seen
+    half = compare(as_map(X > 32), as_map(np.where(Y < 32, 32, 42) < X), outcome="diverged").boundary
+    share, (low, high) = half.share_within(0.5)
+    assert low < share < high
+    assert share == pytest.approx(0.45, abs=0.1)
 
 
 def test_maps_without_boundary_or_of_one_dimension_have_no_distance():

@@ -4,6 +4,7 @@ from .balanced import BalancedCycle as BalancedCycle
 from .balanced import KnownCycle as KnownCycle
 from .balanced import balanced_cycle as balanced_cycle
 from .balanced import known_cycles as known_cycles
+from .baselines import compare_baselines as compare_baselines
 from .boundaries import boundary as boundary
 from .box_counting import box_counts as box_counts
 from .box_counting import correlation_sums as correlation_sums
@@ -28,7 +29,6 @@ from .classification import safe_lr as safe_lr
 from .classification import tangential_exponent as tangential_exponent
 from .classification import thresholds as thresholds
 from .classification import transverse_exponent as transverse_exponent
-from .comparison import BoundaryDistance as BoundaryDistance
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .continuation import BifurcationDiagram as BifurcationDiagram
@@ -53,6 +53,7 @@ from .diagnosis import diagnose as diagnose
 from .dimension_maps import JoinedDimension as JoinedDimension
 from .dimension_maps import join_zooms as join_zooms
 from .dimension_maps import local_dimension as local_dimension
+from .distances import BoundaryDistance as BoundaryDistance
 from .driven import RandomMap as RandomMap
 from .driven import RandomSpectrum as RandomSpectrum
 from .driven import driven_orbit as driven_orbit
@@ -70,6 +71,8 @@ from .ellipse import transverse_pressure as transverse_pressure
 from .ellipse import weight_exponent as weight_exponent
 from .entropy import BasinEntropy as BasinEntropy
 from .entropy import basin_entropy as basin_entropy
+from .forecasts import ForecastComparison as ForecastComparison
+from .forecasts import compare_forecast as compare_forecast
 from .frames import boundary_point as boundary_point
 from .frames import roughest_point as roughest_point
 from .frames import zoom as zoom
@@ -157,6 +160,8 @@ from .repeller import repeller_exponent as repeller_exponent
 from .report import demo as demo
 from .restriction import restrict as restrict
 from .scores import published_score as published_score
+from .significance import ShiftNull as ShiftNull
+from .significance import shift_null as shift_null
 from .softmax import softmax_overlap as softmax_overlap
 from .studies import Study as Study
 from .study_product_map import Panel as Panel

@@ -74,7 +74,7 @@ def boundary(runs: Any) -> np.ndarray:
 
     A cell is the square between four neighbouring pixel centres, so that cells share corners and the frame of
     the picture is no boundary. Unknown corners are passed over: a cell counts if its known corners differ.
-    Where the map has a score, `comparison.zero_lines` draws the boundary between the pixels.
+    Where the map has a score, `distances.zero_lines` draws the boundary between the pixels.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .classification import invariant_ellipse, thresholds
-from .comparison import BoundaryDistance
 from .continuation import BifurcationDiagram
+from .distances import BoundaryDistance
 from .dynamics import orbit
 from .maps import Map
 from .outcomes import Outcome
