@@ -1,2 +1,9 @@
 from .linear_transformer import LinearTransformer as LinearTransformer
 from .mlp import MLP as MLP
+from .tasks import Task as Task
+from .tasks import copy_task as copy_task
+from .tasks import modular_task as modular_task
+from .tasks import regression_task as regression_task
+from .tasks import synthetic_text as synthetic_text
+from .tasks import text_task as text_task
+from .transformer import Transformer as Transformer

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +10,7 @@ import torch
 
 from .._checks import finite
 from .._rng import stream
+from .._threads import one_thread
 from ..prompt import Prompt
 
 # Pixels trained together. Fixed, with the last ensemble padded, so that a pixel's arithmetic never
@@ -169,7 +169,7 @@ class LinearTransformer:
         pixels = self._complete(pixels)
         n = len(pixels["lr"])
         parts = []
-        with _one_thread():
+        with one_thread():
             for i in range(0, n, ENSEMBLE):
                 chosen = np.minimum(np.arange(i, i + ENSEMBLE), n - 1)  # padded with the last pixel
                 found = self._train({name: values[chosen] for name, values in pixels.items()})
@@ -315,14 +315,3 @@ class _Watch:
 def _unit_matrix(seed: int, dim: int) -> np.ndarray:
     R = stream(seed, "weights").standard_normal((dim, dim))
     return R / np.linalg.norm(R)
-
-
-@contextmanager
-def _one_thread():
-    """Run torch on one thread: the arrays are small, and a pixel's bits must not depend on the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
