@@ -1,18 +1,24 @@
-"""The first study: predictions made without training, and what training says to them."""
-
-import json
+"""The study of the product map: predictions made without training, and what training says to them."""
 
 import numpy as np
 import pytest
 
 import trainability as tr
-from trainability import Status
-from trainability.study_product_map import WEIGHT_SEED
+from trainability import Grid, Status, linear_axis, log_axis, random_prompt, trainability_map
+from trainability.claims import Verdict
+from trainability.linear_predictions import escape_probability, predict_driven, predict_run_exponents
+from trainability.plot_studies import product_map_pictures
+from trainability.study_product_map import minibatch_trainer, planes, schedule
+from trainability.trainers import LinearTransformer, LinearTransformerTangent
+
+
+def sweep(name, grid, trainer, tile=None):
+    return trainability_map(grid, trainer, tile=tile)
 
 
 @pytest.fixture(scope="module")
 def panels():
-    return tr.linear_transformer_study(pixels=32, n_steps=1000)
+    return planes(sweep, pixels=32, n_steps=600)
 
 
 def test_prediction_uses_only_prompt_learning_rate_and_initial_weights(panels):
@@ -42,50 +48,113 @@ def test_training_every_weight_on_one_prompt_does_not_agree(panels):
     assert panels["all"].resolved is None
 
 
-def test_phases_of_the_trained_loss(panels):
-    """Where the start is balanced enough, bounded non-converging runs just above mu = 1 are 2-cycles."""
-    panel = panels["scale"]
-    mu, period = panel.predicted["mu"].values, panel.observed["loss_period"].values
-    cycle = (mu > 1.05) & (mu < 1.2) & (panel.predicted["status"].values == Status.UNDECIDED)
-    assert cycle.sum() > 10
-    assert (period[cycle] == 2).mean() > 0.9
+def test_minibatches_follow_the_map_driven_by_them_and_keep_to_their_zones(panels):
+    panel = panels["mini-batch"]
+    assert panel.diverged.agreement >= 0.99
+    zone, lost = panel.predicted["zone"].values, panel.observed["status"].values == Status.DIVERGED
+    assert {1, 2, 3} <= set(np.unique(zone))
+    assert not lost[zone == tr.Zone.SAFE].any()
+    assert lost[zone == tr.Zone.LOST].all()
+
+
+def test_a_schedule_is_followed_but_where_training_lands_on_exactly_zero_loss(panels):
+    panel = panels["schedule"]
+    landed = panel.observed["min_loss"].values == 0
+    assert panel.diverged.wrong.values[~landed].mean() < 0.01
+    inside = panel.predicted["boundary"].values < 0
+    lost = panel.observed["status"].values == Status.DIVERGED
+    assert not lost[inside].any()
+    assert (~lost[~inside]).sum() > 0  # the warm-up saves some of those outside
+
+
+def test_schedule_rises_holds_and_falls():
+    factors = np.array(schedule(100))
+    assert len(factors) == 100
+    assert factors[:10].tolist() == pytest.approx(np.arange(1, 11) / 10)
+    assert (factors[10:50] == 1).all()
+    assert factors[-1] == factors[-30] == 0.3
+
+
+def test_driven_prediction_without_drive_is_the_closed_form():
+    trainer = LinearTransformer(random_prompt(12, 4, seed=13), seed=1, init_scale=2.0, n_steps=2000)
+    grid = Grid(lr=log_axis(0.03, 0.6, 12), imbalance=linear_axis(-1, 1, 12))
+    closed, driven = tr.predict_linear_transformer(grid, trainer), predict_driven(grid, trainer)
+    np.testing.assert_array_equal(driven["status"], closed["status"])
+    np.testing.assert_allclose(driven["boundary"], closed["boundary"], rtol=1e-12)
+
+
+def test_escape_probability_is_that_of_the_zones_and_of_known_odds():
+    """0 in the safe zone and 1 in the lost one; between, the share of trained orders within four standard errors."""
+    trainer = minibatch_trainer(200)
+    grid = Grid(lr=[0.2, 0.9, 1.3], imbalance=[-0.95, 0.0])
+    p = escape_probability(grid, trainer, n_orders=400).values
+    assert (p[0] == 0).all()
+    orders = Grid(batch_seed=np.arange(60), **grid.axes)
+    seen = trainability_map(orders, trainer)["status"].values == Status.DIVERGED
+    error = np.sqrt(p * (1 - p) * (1 / 400 + 1 / 60))
+    assert ((p > 0.05) & (p < 0.95)).any()
+    assert (np.abs(seen.mean(axis=0) - p) <= 4 * error + 1e-12).all()
+
+
+def test_orders_of_batches_as_an_axis_are_those_of_trainers_with_these_seeds():
+    grid = Grid(lr=[0.9, 1.1], imbalance=[0.0, 0.3])
+    both = trainability_map(Grid(batch_seed=[0, 3], **grid.axes), minibatch_trainer(50))
+    for seed in (0, 3):
+        one = trainability_map(grid, minibatch_trainer(50, batch_seed=seed))
+        np.testing.assert_array_equal(both["final_loss"].sel(batch_seed=seed), one["final_loss"])
+
+
+@pytest.fixture(scope="module")
+def tangent():
+    return LinearTransformerTangent(
+        random_prompt(12, 4, seed=13), seed=1, init_scale=0.5, n_steps=456, transient=200
+    )
+
+
+def test_exponents_of_training_are_those_of_the_map(tangent):
+    """Regular runs to rounding, grown over 256 steps; chaotic ones within four standard errors; lost ones NaN."""
+    grid = Grid(lr=[0.05, 0.15, 0.22, 0.25, 0.36, 0.6], imbalance=[-0.5, 0.2])
+    runs, predicted = trainability_map(grid, tangent), predict_run_exponents(grid, tangent)
+    for i in (1, 2):
+        found, expected = runs[f"exponent_{i}"].values, predicted[f"predicted_{i}"].values
+        np.testing.assert_allclose(found[:4], expected[:4], atol=1e-9)
+        error = np.hypot(runs[f"stderr_{i}"], predicted[f"predicted_stderr_{i}"]).values
+        assert (np.abs(found[4] - expected[4]) < 4 * error[4]).all()
+        assert np.isnan(found[5]).all()
+        assert np.isnan(expected[5]).all()
+    assert (runs["exponent_1"].values[4] > 0.2).all()
+
+
+def test_tangent_trainer_trains_like_its_parent(tangent):
+    pixels = {"lr": np.array([0.1, 0.24, 0.6])}
+    plain = LinearTransformer(random_prompt(12, 4, seed=13), seed=1, init_scale=0.5, n_steps=456)
+    assert tangent(pixels)["diverged_step"].tolist() == plain(pixels)["diverged_step"].tolist()
+    np.testing.assert_array_equal(tangent.status(tangent(pixels)), plain.status(plain(pixels)))
+
+
+def test_tangent_trainer_names_what_it_cannot_do():
+    prompt = random_prompt(12, 4, seed=13)
+    with pytest.raises(ValueError, match="leave 128 of n_steps=200"):
+        LinearTransformerTangent(prompt, n_steps=200, transient=100)
+    with pytest.raises(ValueError, match="mode='all' moves weights out of the plane"):
+        LinearTransformerTangent(prompt, mode="all", n_steps=1000)
 
 
 @pytest.mark.slow
-def test_full_size_maps_agree_on_99_percent_and_within_a_pixel():
-    for panel in list(tr.linear_transformer_study(pixels=128, n_steps=2000).values())[:3]:
-        assert panel.diverged.agreement >= 0.99
-        assert panel.converged.agreement >= 0.99
-        assert panel.diverged.boundary.max <= 1.0
+def test_quick_study_supports_its_claims_and_draws(tmp_path):
+    study = tr.product_map_study(size="quick", stores=tmp_path)
+    verdicts = {claim.name: claim.verdict for claim in study.claims}
+    assert len(verdicts) == 13
+    assert Verdict.CONTRADICTED not in verdicts.values()
+    assert verdicts["ellipse-boundary"] == Verdict.SUPPORTED
+    for picture in product_map_pictures(study):
+        picture.figure.savefig(tmp_path / f"{picture.name}.png")
 
 
-def test_longer_runs_resolve_slow_convergence():
-    """A run of 60 steps misses slow convergence; eight times as many find most of it."""
-    panel = tr.linear_transformer_study(pixels=16, n_steps=60)["imbalance"]
-    wrong = int(panel.converged.wrong.sum())
-    assert wrong > 0
-    assert 0 < panel.resolved <= wrong
-
-
-def test_demo_leaves_a_report_and_continues_from_its_stores(tmp_path):
-    answer = tr.demo(tmp_path, pixels=16, n_steps=200, workers=1)
-    assert answer.startswith("Predicted from the prompt")
-    assert "agree" in answer
-    html = (tmp_path / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == 4
-    assert 'src="http' not in html
-    assert "<table>" in html
-    text = (tmp_path / "report.md").read_text()
-    for name in ("orbit-diagram", "phase-portraits", "predicted-and-trained", "where-the-reduction-ends"):
-        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-        assert f"]({name}.png)" in text
-    settings = json.loads((tmp_path / "maps" / "scale.zarr" / "zarr.json").read_text())["attributes"][
-        "settings"
-    ]
-    assert json.loads(settings)["seed"] == WEIGHT_SEED
-
-
-def test_demo_names_a_folder_it_cannot_write(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot be written"):
-        tr.demo(tmp_path / "file" / "demo", pixels=16, n_steps=20)
+@pytest.mark.slow
+def test_maps_of_256_pixels_a_side_agree_on_99_percent_and_within_a_pixel():
+    found = planes(sweep, pixels=256, n_steps=2000)
+    for name in ("imbalance", "scale", "pair", "mini-batch"):
+        assert found[name].diverged.agreement >= 0.99
+        assert found[name].converged.agreement >= 0.99
+        assert found[name].diverged.boundary.max <= 1.0

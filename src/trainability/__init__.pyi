@@ -97,6 +97,7 @@ from .invariant_density import misiurewicz_parameter as misiurewicz_parameter
 from .label_noise import EscapeAction as EscapeAction
 from .label_noise import escape_action as escape_action
 from .label_noise import escape_hazard as escape_hazard
+from .linear_predictions import predict_linear_transformer as predict_linear_transformer
 from .lyapunov import LyapunovSpectrum as LyapunovSpectrum
 from .lyapunov import finite_time_exponents as finite_time_exponents
 from .lyapunov import lyapunov_map as lyapunov_map
@@ -164,9 +165,6 @@ from .significance import ShiftNull as ShiftNull
 from .significance import shift_null as shift_null
 from .softmax import softmax_overlap as softmax_overlap
 from .studies import Study as Study
-from .study_product_map import Panel as Panel
-from .study_product_map import linear_transformer_study as linear_transformer_study
-from .study_product_map import predict_linear_transformer as predict_linear_transformer
 from .study_product_map import product_map_study as product_map_study
 from .superstable import SuperstableCycles as SuperstableCycles
 from .superstable import superstable_cycles as superstable_cycles

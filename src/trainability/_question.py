@@ -107,7 +107,9 @@ def wilson(found: float, n: float) -> tuple[float, float]:
     z = stats.norm.ppf(0.975)
     centre = (found + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(found * (1 - found) / n + z**2 / (4 * n**2))
-    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
+    # At 0 and 1 the bound is the share itself, up to rounding.
+    low, high = (found if abs(end - found) < 1e-12 else end for end in (centre - half, centre + half))
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def resampled_counts(n: int, rng: np.random.Generator) -> np.ndarray:

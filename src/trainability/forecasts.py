@@ -23,7 +23,7 @@ class ForecastComparison:
     brier : float
         Mean of (probability - outcome)², 0 at best.
     brier_interval : tuple of float
-        95 %, by bootstrap over blocks of 8 pixels a side, all replicates of a block together; so are the others.
+        95 %, by bootstrap over what errs together; so are the others.
     skill : float
         1 - brier / that of the overall observed share, said everywhere: 1 at best, 0 without knowledge.
     skill_interval : tuple of float
@@ -50,7 +50,9 @@ class ForecastComparison:
         )
 
 
-def compare_forecast(probability: xr.DataArray, observed: xr.Dataset, *, outcome: str) -> ForecastComparison:
+def compare_forecast(
+    probability: xr.DataArray, observed: xr.Dataset, *, outcome: str, together: str = "blocks"
+) -> ForecastComparison:
     """Judge predicted probabilities of an outcome by observed runs.
 
     Parameters
@@ -61,6 +63,9 @@ def compare_forecast(probability: xr.DataArray, observed: xr.Dataset, *, outcome
         With `status`, over the same axes; further dims (seeds, orders of batches) are replicates.
     outcome : str
         As in `compare`.
+    together : {"blocks", "replicates"}, optional
+        What errs together and is resampled as a whole: blocks of 8 pixels a side with all their replicates; or
+        whole maps, where all pixels of a replicate share their luck, as one order of batches.
 
     Returns
     -------
@@ -69,7 +74,8 @@ def compare_forecast(probability: xr.DataArray, observed: xr.Dataset, *, outcome
     Raises
     ------
     ValueError
-        If the grids differ, the outcome is unknown, or a probability is not one.
+        If the grids differ, the outcome or `together` is unknown, a probability is not one, or there is but one
+        replicate to resample.
 
     References
     ----------
@@ -94,12 +100,16 @@ def compare_forecast(probability: xr.DataArray, observed: xr.Dataset, *, outcome
     replicates = (*p.shape, -1)
     known = known_pixels(status).reshape(replicates)
     seen = (status.values == outcome_code(status, outcome)).reshape(replicates)
-    n, hits = known.sum(axis=-1), (known & seen).sum(axis=-1)
-
+    if together not in ("blocks", "replicates"):
+        raise ValueError(f"together={together!r} is unknown; use blocks or replicates")
+    if together == "replicates" and known.shape[-1] < 2:
+        raise ValueError("together='replicates' needs at least two replicates; with one map use blocks")
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
-    columns = [n, hits, n * p * p - 2 * p * hits + hits]  # Σ (p - outcome)² for outcomes of 0 and 1
-    columns += [np.where(bins == k, values, 0) for k in range(BINS) for values in (n, hits, n * p)]
-    sums = np.stack([block_sums(np.asarray(c, dtype=float)) for c in columns])  # (column, block)
+    said = p[..., None]
+    masks = [(bins == k)[..., None] & known for k in range(BINS)]
+    columns = [known, known & seen, known * (said - seen) ** 2]
+    columns += [part for mask in masks for part in (mask, mask & seen, mask * said)]
+    sums = np.stack([_clusters(column, together) for column in columns])  # (column, cluster)
     sums = sums[:, sums[0] > 0]
     value = _statistics(sums.sum(axis=1))
     counts = resampled_counts(sums.shape[1], np.random.default_rng(0))
@@ -118,6 +128,13 @@ def compare_forecast(probability: xr.DataArray, observed: xr.Dataset, *, outcome
         calibration_error=float(value["calibration_error"]),
         curve=xr.Dataset({name: ("bin", v) for name, v in zip(names, columns, strict=True)}),
     )
+
+
+def _clusters(column: np.ndarray, together: str) -> np.ndarray:
+    """Sums over what errs together, of an array (*grid, replicate)."""
+    if together == "replicates":
+        return column.reshape(-1, column.shape[-1]).sum(axis=0, dtype=float)
+    return block_sums(column.sum(axis=-1, dtype=float))
 
 
 def _statistics(sums: np.ndarray) -> dict[str, np.ndarray]:

@@ -317,12 +317,18 @@ def trainability(runs: xr.Dataset, *, predicted: xr.Dataset | None = None, ax=No
     for which, dim in (("x", x), ("y", y)):
         if runs[dim].attrs.get("scale") == "log":
             ax.set(**{f"{which}scale": "log"})
-            axis = getattr(ax, f"{which}axis")
+    plain_log_ticks(ax)
+    ax.set(xlabel=name(x), ylabel=name(y))
+    return ax
+
+
+def plain_log_ticks(ax: Axes) -> None:
+    """Label logarithmic axes at 1, 2 and 5 of each decade, in plain numbers."""
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "log":
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel=name(x), ylabel=name(y))
-    return ax
 
 
 def status_legend(*, lines: bool = True) -> list:

@@ -39,6 +39,26 @@ def product_map_pictures(study: Study) -> list[Picture]:
             _predicted_and_trained(study.runs),
         ),
         Picture(
+            "driven-maps",
+            "Mini-batches and a scheduled learning rate. Left: predicted by the product map driven by the same "
+            "batches and the same schedule. Right: trained. Solid: the ellipse of the full batch, and of the peak "
+            "learning rate, inside which no schedule diverges.",
+            _driven_maps(study.runs),
+        ),
+        Picture(
+            "exponents-of-training",
+            "Lyapunov exponents measured on the full weight matrices against those of the product map over the same "
+            "steps, one point a training run.",
+            _exponents(study.runs["exponents"]),
+        ),
+        Picture(
+            "odds-of-divergence",
+            "One of four prompts a step: predicted chance of divergence, share of "
+            f"{study.settings['orders']['replicates']} orders of batches in which training diverged, and one against "
+            "the other. White: the ellipse of the full batch.",
+            _odds(study.runs["orders"]),
+        ),
+        Picture(
             "where-the-reduction-ends",
             "The reduction is exact for two factors on one prompt and for every weight on a sign-symmetrised pair of "
             "prompts. With every weight trained on one prompt more channels are active and the prediction fails, as "
@@ -114,6 +134,51 @@ def _predicted_and_trained(runs: dict[str, xr.Dataset]) -> Figure:
         for ax in row:
             ax.label_outer()
     figure.legend(handles=plot.status_legend(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _driven_maps(runs: dict[str, xr.Dataset]) -> Figure:
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7.6), layout="constrained")
+    for row, key in zip(axes, ("mini-batch", "schedule"), strict=True):
+        plane = runs[key]
+        lines = plane[["boundary", "mu"]].assign(mu=plane["mu"] * 0)  # convergence is not decided by mu here
+        plot.trainability(plane.assign(status=plane["predicted_status"]), predicted=lines, ax=row[0])
+        plot.trainability(plane, predicted=lines, ax=row[1])
+        row[0].set_title(f"{plane.attrs['title']}: predicted", fontsize="medium")
+        row[1].set_title(f"{plane.attrs['title']}: trained", fontsize="medium")
+        row[1].set_ylabel("")
+    figure.legend(handles=plot.status_legend()[:-1], loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _exponents(runs: xr.Dataset) -> Figure:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained")
+    kind = runs["kind"].values
+    for i, (ax, label) in enumerate(zip(axes, ("largest", "second"), strict=True), start=1):
+        x, y = runs[f"predicted_{i}"].values, runs[f"exponent_{i}"].values
+        for code, text, color in ((0, "compared", "C0"), (2, "chaotic transient", "C3")):
+            here = kind == code
+            ax.plot(x[here], y[here], ".", ms=3, color=color, label=f"{text}, {here.sum()} runs")
+        ends = np.nanquantile(x, (0.0, 1.0))
+        ax.plot(ends, ends, color="grey", lw=0.8, zorder=0)
+        ax.set(xlabel=f"{label} exponent of the map (nats per step)", ylabel="of training", title=label)
+    axes[1].set(xlim=(-4, None), ylim=(-4, None))  # the superstable tail goes on without bound
+    axes[0].legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _odds(runs: xr.Dataset) -> Figure:
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained")
+    x, y = runs["share"].dims
+    for ax, name, title in zip(axes[:2], ("probability", "share"), ("predicted", "trained"), strict=True):
+        shades = ax.pcolormesh(runs[x], runs[y], runs[name].transpose(y, x), vmin=0, vmax=1, cmap="magma")
+        ax.contour(runs[x], runs[y], runs["boundary"].transpose(y, x), [0.0], colors="white", linewidths=1.4)
+        ax.set(xscale="log", xlabel=plot.name(x), ylabel=plot.name(y), title=title)
+        plot.plain_log_ticks(ax)
+    figure.colorbar(shades, ax=axes[1], label="chance of divergence")
+    axes[2].plot(runs["probability"].values.ravel(), runs["share"].values.ravel(), ".", ms=3)
+    axes[2].plot([0, 1], [0, 1], color="grey", lw=0.8)
+    axes[2].set(xlabel="predicted chance", ylabel="share of orders that diverged", title="one point a pixel")
     return figure
 
 

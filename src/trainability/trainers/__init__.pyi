@@ -1,3 +1,4 @@
+from .linear_tangent import LinearTransformerTangent as LinearTransformerTangent
 from .linear_transformer import LinearTransformer as LinearTransformer
 from .mlp import MLP as MLP
 from .tasks import Task as Task

@@ -62,8 +62,9 @@ class LinearTransformer:
     seed : int
     batch_size : int, optional
         Prompts drawn for each step, without repetition (each with its twin in mode "pair"); all by default.
-        Every pixel sees the same batches. The losses observed are those of all prompts.
+        Every pixel of one `batch_seed` sees the same batches. The losses observed are those of all prompts.
     batch_seed : int
+        Of the order of batches; used where it is not an axis.
     schedule : sequence of float, shape (n_steps,), optional
         Factors on the learning rate, step by step.
 
@@ -97,7 +98,7 @@ class LinearTransformer:
     batch_seed: int = 0
     schedule: Sequence[float] | None = None
 
-    hyperparameters: ClassVar[tuple[str, ...]] = ("lr", "init_scale", "imbalance", "seed")
+    hyperparameters: ClassVar[tuple[str, ...]] = ("lr", "init_scale", "imbalance", "seed", "batch_seed")
     dtype: ClassVar[str] = "float64"
     observables: ClassVar[dict[str, tuple[str, str]]] = {
         "first_loss": ("float64", "loss before the first step"),
@@ -147,12 +148,13 @@ class LinearTransformer:
         """The prompts, one or several."""
         return (self.prompt,) if isinstance(self.prompt, Prompt) else tuple(self.prompt)
 
-    def batches(self) -> np.ndarray:
+    def batches(self, batch_seed: int | None = None) -> np.ndarray:
         """Indices of the prompts that each step sees, shape (n_steps, batch_size), in increasing order."""
+        batch_seed = self.batch_seed if batch_seed is None else batch_seed
         n = len(self.prompts)
         if self.batch_size is None:
             return np.broadcast_to(np.arange(n), (self.n_steps, n))
-        order = stream(self.batch_seed, "batches").permuted(np.tile(np.arange(n), (self.n_steps, 1)), axis=1)
+        order = stream(batch_seed, "batches").permuted(np.tile(np.arange(n), (self.n_steps, 1)), axis=1)
         return np.sort(order[:, : self.batch_size], axis=1)
 
     def initial_weights(self, pixels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -167,14 +169,21 @@ class LinearTransformer:
     def __call__(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Train n pixels: hyperparameters (n,) in, observables (n,) out."""
         pixels = self._complete(pixels)
-        n = len(pixels["lr"])
-        parts = []
+        # Pixels of one ensemble see the same batches; without batches the order has no effect.
+        orders = pixels["batch_seed"] if self.batch_size is not None else np.zeros(len(pixels["lr"]))
+        found = {name: np.empty(len(orders), dtype) for name, (dtype, _) in self.observables.items()}
         with one_thread():
-            for i in range(0, n, ENSEMBLE):
-                chosen = np.minimum(np.arange(i, i + ENSEMBLE), n - 1)  # padded with the last pixel
-                found = self._train({name: values[chosen] for name, values in pixels.items()})
-                parts.append({name: values[: n - i] for name, values in found.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.observables}
+            for order in np.unique(orders):
+                mine = np.flatnonzero(orders == order)
+                for i in range(0, len(mine), ENSEMBLE):
+                    # Padded with the last pixel.
+                    chosen = mine[np.minimum(np.arange(i, i + ENSEMBLE), len(mine) - 1)]
+                    part = self._train(
+                        {name: values[chosen] for name, values in pixels.items()}, self.batches(int(order))
+                    )
+                    for name, values in found.items():
+                        values[mine[i : i + ENSEMBLE]] = part[name][: len(mine) - i]
+        return found
 
     def status(self, observables: Mapping[str, Any]) -> np.ndarray:
         """Converged where the last losses average below 1e-8 of that of a zero output; diverged; undecided."""
@@ -200,34 +209,21 @@ class LinearTransformer:
                 f"imbalance={values['imbalance'].flat[abs(values['imbalance']).argmax()]} is outside [-1, 1]"
             )
 
-    def _train(self, pixels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _train(self, pixels: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
         """Train one ensemble of fixed size; tensors carry the pixel as their last axis."""
-        dim = self.prompts[0].dim
-        U, v = self.initial_weights(pixels)
-        W_KQ = torch.zeros(dim + 1, dim + 1, len(v), dtype=torch.float64)
-        W_PV = torch.zeros_like(W_KQ)
-        W_KQ[:dim, :dim], W_PV[dim, dim] = torch.from_numpy(np.moveaxis(U, 0, -1)), torch.from_numpy(v)
-        free = torch.full((2, dim + 1, dim + 1, 1), float(self.mode != "blocks"), dtype=torch.float64)
-        free[0, :dim, :dim] = free[1, dim, dim] = 1.0  # gradients elsewhere are dropped in mode "blocks"
-        weights = (W_KQ.requires_grad_(), W_PV.requires_grad_())
-        twins = [[p, p.flipped()] if self.mode == "pair" else [p] for p in self.prompts]
-        E = torch.from_numpy(
-            np.array([[p.matrix for p in pair] for pair in twins])
-        )  # (prompt, twin, dim + 1, token)
-        target = torch.tensor([[[p.y_query] for p in pair] for pair in twins], dtype=torch.float64)
-        lr = torch.from_numpy(np.ascontiguousarray(pixels["lr"]))
-        factors = np.ones(self.n_steps) if self.schedule is None else np.asarray(self.schedule, dtype=float)
+        weights, free, E, target, lr = self._setup(pixels)
+        W_KQ, W_PV = weights
         # Under a schedule a run that has converged may be thrown out again.
         finished = FINISHED if self.schedule is None else 0.0
-        watch = _Watch(len(v), zero_loss=float(target.square().mean() / 2), finished=finished)
+        watch = Watch(lr.shape[-1], zero_loss=float(target.square().mean() / 2), finished=finished)
 
-        for factor, batch in zip(factors, torch.tensor(self.batches()), strict=True):
-            loss = _loss(W_KQ, W_PV, E[batch], target[batch])  # (pixel,)
+        for factor, batch in zip(self._factors(), torch.tensor(batches), strict=True):
+            loss = loss_of(W_KQ, W_PV, E[batch], target[batch])  # (pixel,)
             if self.batch_size is None:
                 seen = loss.detach()
             else:
                 with torch.no_grad():
-                    seen = _loss(W_KQ, W_PV, E, target)
+                    seen = loss_of(W_KQ, W_PV, E, target)
             if not watch.see(seen):
                 break
             gradients = torch.autograd.grad(loss.sum(), weights)
@@ -235,11 +231,34 @@ class LinearTransformer:
                 for weight, gradient, mask in zip(weights, gradients, free, strict=True):
                     weight.copy_(torch.where(watch.running, weight - factor * lr * gradient * mask, weight))
         with torch.no_grad():
-            watch.see(_loss(W_KQ, W_PV, E, target))
+            watch.see(loss_of(W_KQ, W_PV, E, target))
         return watch.observables()
 
+    def _setup(
+        self, pixels: dict[str, np.ndarray]
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Weights (W_KQ, W_PV), which of them are free, prompts, targets and learning rates, of an ensemble."""
+        dim = self.prompts[0].dim
+        U, v = self.initial_weights(pixels)
+        W_KQ = torch.zeros(dim + 1, dim + 1, len(v), dtype=torch.float64)
+        W_PV = torch.zeros_like(W_KQ)
+        W_KQ[:dim, :dim], W_PV[dim, dim] = torch.from_numpy(np.moveaxis(U, 0, -1)), torch.from_numpy(v)
+        free = torch.full((2, dim + 1, dim + 1, 1), float(self.mode != "blocks"), dtype=torch.float64)
+        free[0, :dim, :dim] = free[1, dim, dim] = 1.0  # gradients elsewhere are dropped in mode "blocks"
+        twins = [[p, p.flipped()] if self.mode == "pair" else [p] for p in self.prompts]
+        E = torch.from_numpy(
+            np.array([[p.matrix for p in pair] for pair in twins])
+        )  # (prompt, twin, dim + 1, token)
+        target = torch.tensor([[[p.y_query] for p in pair] for pair in twins], dtype=torch.float64)
+        lr = torch.from_numpy(np.ascontiguousarray(pixels["lr"]))
+        return (W_KQ.requires_grad_(), W_PV.requires_grad_()), free, E, target, lr
 
-def _loss(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _factors(self) -> np.ndarray:
+        """Factors on the learning rate, step by step."""
+        return np.ones(self.n_steps) if self.schedule is None else np.asarray(self.schedule, dtype=float)
+
+
+def loss_of(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean over prompts (and twins) of half the squared error of the query's label, shape (pixel,).
 
     Of the attention output only the query's label is formed; nothing else enters the loss. Contractions are
@@ -254,7 +273,7 @@ def _loss(W_KQ: torch.Tensor, W_PV: torch.Tensor, E: torch.Tensor, target: torch
     return (label - target).square().mean(dim=0) / 2
 
 
-class _Watch:
+class Watch:
     """Follows the losses of an ensemble; says which members still run."""
 
     def __init__(self, size: int, *, zero_loss: float, finished: float):
