@@ -9,10 +9,9 @@ from ._layout import as_columns
 from ._rng import stream
 from ._tangent import accumulate_logs
 from .classification import Fate, ellipse_function, fate
-from .driven import driven_orbit
 from .dynamics import ESCAPE
 from .grid import Grid
-from .maps import minibatch_map, product_map
+from .maps import product_map
 from .minibatch import batch_means
 from .reduction import effective_step, reduce_prompts, reduced_start
 from .sweep import STATUS_ATTRS, Status
@@ -20,8 +19,8 @@ from .trainers import LinearTransformer, LinearTransformerTangent
 from .trainers.linear_tangent import WINDOWS
 from .trainers.linear_transformer import CONVERGED, TAIL
 
-# Pixels whose whole orbits are held at once.
-_CHUNK = 1024
+# An error below this share of mu is rounding in weights of double precision; above that, it is none.
+NEAR, AWAY = 1e-15, 1e-3
 
 # Steps over which growth in the transient is looked at.
 _STRETCH = 8
@@ -79,38 +78,52 @@ def reduced_pixels(grid: Grid, trainer: LinearTransformer) -> tuple[np.ndarray, 
 def predict_driven(grid: Grid, trainer: LinearTransformer) -> xr.Dataset:
     """Predict a map under the trainer's schedule and batches by iterating the product map, driven by the same.
 
-    As `predict_linear_transformer`, with `status` by the trainer's own rules on the loss that the map implies, and
-    `boundary` that of the greatest factor of the schedule: inside, no schedule below it diverges (theory/07).
+    As `predict_linear_transformer`, with `status` by the trainer's own rules; `boundary` is that of the greatest
+    factor of the schedule: inside, no schedule below it diverges (theory/07). The map is iterated in its error e, by
+    logarithm, and P = a² + b², so that an orbit that comes near zero loss and leaves it again is followed through any
+    number of decades. Weights in floating point cannot follow closer than rounding: `delicate` is where they have to.
+
+    Raises
+    ------
+    ValueError
+        If no one pair of weights fits all prompts: e of a batch is then no multiple of e of all.
     """
     mu, a, b = reduced_pixels(grid, trainer)
-    factors = np.ones(trainer.n_steps) if trainer.schedule is None else np.asarray(trainer.schedule)
+    schedule = np.ones(trainer.n_steps) if trainer.schedule is None else np.asarray(trainer.schedule)
     reduction = reduce_prompts(trainer.prompts)
-    gains = [np.sum(reduction.direction * np.outer(p.moment, p.x_query)) for p in trainer.prompts]
-    labels = np.array([p.y_query for p in trainer.prompts])
-    batches = trainer.batches()
-    curvature = factors * np.square(gains)[batches].mean(axis=1) / reduction.curvature
-    step = factors * (gains * labels)[batches].mean(axis=1) / reduction.coupling
-    # Loss over that of a zero output, in terms of the product p = ab / mu, which is 1 at the minimum.
-    share = reduction.coupling**2 / reduction.curvature / np.mean(labels**2)
-    status = np.empty(mu.size, np.int8)
-    for first in range(0, mu.size, _CHUNK):
-        part = slice(first, first + _CHUNK)
-        drive = {"mu": mu[part, None] * step, "curvature": curvature}
-        orbit = driven_orbit(minibatch_map(), np.stack([a[part], b[part]], axis=-1), drive)
-        product = orbit[:, -TAIL:].prod(axis=-1) / mu[part, None]
-        loss = (1 - share * product * (2 - product)).mean(axis=-1)
-        status[part] = np.where(
-            np.isnan(loss), Status.DIVERGED, np.where(loss < CONVERGED, Status.CONVERGED, Status.UNDECIDED)
+    gains = np.array([np.sum(reduction.direction * np.outer(p.moment, p.x_query)) for p in trainer.prompts])
+    wanted = gains * reduction.coupling / reduction.curvature
+    if np.abs(wanted - [p.y_query for p in trainer.prompts]).max() > 1e-9 * np.abs(wanted).max():
+        raise ValueError(
+            "prompt: no one pair of weights fits all of these; a batch's error is not that of all"
         )
-    root, peak = np.sqrt(factors.max()), factors.max()
-    return _dataset(
-        grid,
-        status,
-        mu=mu,
-        a=a,
-        b=b,
-        boundary=_boundary(peak * mu, root * a, root * b),
-        final_mu=factors[-1] * mu,
+    batches = trainer.batches()
+    factors = schedule * np.square(gains)[batches].mean(axis=1) / reduction.curvature
+    status, delicate = _iterate(mu, a, b, factors)
+    peak = schedule.max()
+    boundary = _boundary(peak * mu, np.sqrt(peak) * a, np.sqrt(peak) * b)
+    return _dataset(grid, status, mu=mu, a=a, b=b, boundary=boundary, delicate=delicate)
+
+
+def _iterate(mu, a, b, factors) -> tuple[np.ndarray, np.ndarray]:
+    """Status of the driven map, e' = e (1 - f P + f² e (e + mu)), after all `factors`, and where it is delicate."""
+    P, e, scale = a * a + b * b, a * b - mu, np.log(np.abs(mu))
+    sign, size = np.sign(e), np.log(np.abs(e))
+    near, delicate = np.zeros(mu.shape, bool), np.zeros(mu.shape, bool)
+    tail = np.zeros(mu.shape)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for t, f in enumerate(factors, start=1):
+            gain = 1 - f * P + f * f * e * (e + mu)
+            P = P * (1 + f * f * e * e) - 4 * f * e * (e + mu)
+            sign, size = sign * np.sign(gain), size + np.log(np.abs(gain))
+            e = sign * np.exp(size)
+            near |= size - scale < np.log(NEAR)
+            delicate |= near & (size - scale > np.log(AWAY))
+            if t > len(factors) - TAIL:
+                tail += (e / mu) ** 2 / TAIL
+    lost = ~(P < ESCAPE**2)
+    return np.where(lost, Status.DIVERGED, np.where(tail < CONVERGED, Status.CONVERGED, Status.UNDECIDED)), (
+        delicate | (near & lost)
     )
 
 
