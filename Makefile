@@ -6,8 +6,8 @@ STAMP  := $(VENV)/.installed
 
 .PHONY: demo test slow lint setup clean
 
-demo: setup  ## predict, train, compare; leaves out/demo/ with figures and a report
-	$(BIN)/trainability demo --out out/demo
+demo: setup  ## all studies at their quick size; leaves out/demo/report.html
+	$(BIN)/trainability validate --size quick --out out/demo --workers 2
 
 test: setup  ## the default tests, with coverage
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term --cov-fail-under=90

@@ -46,7 +46,7 @@ def test_critical_lr_is_the_closed_form_and_separates_trained_runs():
         assert bool(np.isnan(orbit[-1]).any()) == fate
 
 
-@pytest.mark.parametrize("command", ["demo", "phase", "critical-lr", "diagram", "map", "validate"])
+@pytest.mark.parametrize("command", ["phase", "critical-lr", "diagram", "map", "validate", "claim"])
 def test_help_teaches_and_names_the_function(command):
     text = run(command, "--help").stdout
     assert "In Python" in text
@@ -63,23 +63,9 @@ def test_map_trains_draws_and_continues(tmp_path):
     assert run(*words).stdout.splitlines()[-1] == text.splitlines()[-1]
 
 
-def test_validate_gives_numbers(tmp_path):
-    words = ("validate", "--out", str(tmp_path), "--pixels", "12", "--n-steps", "300", "--workers", "1")
-    answer = json.loads(run(*words, "--json").stdout)
-    assert answer["imbalance"]["diverged"]["agreement"] > 0.95
-    assert answer["imbalance"]["diverged"]["boundary_pixels"]["max"] < 1
-    assert "imbalance: diverged:" in run(*words).stdout
-
-
 def test_diagram_writes_a_picture(tmp_path):
     run("diagram", "--out", str(tmp_path / "d.png"), "--from", "0.5", "--to", "1.5", "--columns", "40")
     assert (tmp_path / "d.png").stat().st_size > 10_000
-
-
-def test_demo_runs(tmp_path):
-    text = run("demo", "--out", str(tmp_path), "--pixels", "12", "--n-steps", "60", "--workers", "1").stdout
-    assert "agree" in text
-    assert "report.html" in text
 
 
 @pytest.mark.parametrize(
@@ -94,7 +80,9 @@ def test_demo_runs(tmp_path):
         (("map", "X", "--x", "lr:1:4"), 2, "write name:low:high:pixels"),
         (("map", "X", "--x", "lr:4:1:4"), 2, "empty or reversed"),
         (("map", "X", "--mode", "most"), 2, "mode='most'"),
-        (("demo", "--out", "/dev/null/demo"), 1, "cannot be written"),
+        (("validate", "--out", "/dev/null/demo"), 1, "cannot be written"),
+        (("validate", "--size", "huge"), 2, "size='huge' is none of quick"),
+        (("claim", "unheard-of"), 2, "claim 'unheard-of' is unknown"),
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path, words, code, message):

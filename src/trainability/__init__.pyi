@@ -158,7 +158,6 @@ from .repeller import escape_survival as escape_survival
 from .repeller import mean_escape_time as mean_escape_time
 from .repeller import repeller_dimension as repeller_dimension
 from .repeller import repeller_exponent as repeller_exponent
-from .report import demo as demo
 from .restriction import restrict as restrict
 from .scores import published_score as published_score
 from .significance import ShiftNull as ShiftNull
@@ -182,6 +181,8 @@ from .trapping import certify_trapping as certify_trapping
 from .uncertainty import UncertaintyExponent as UncertaintyExponent
 from .uncertainty import map_uncertainty as map_uncertainty
 from .uncertainty import uncertainty_exponent as uncertainty_exponent
+from .validation import Validation as Validation
+from .validation import validate as validate
 from .variants import decayed_ellipse_function as decayed_ellipse_function
 from .variants import heavy_ball_thresholds as heavy_ball_thresholds
 from .variants import schedule_zone as schedule_zone

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_fractal, cli_geometry, cli_sweep
+from . import cli_fractal, cli_geometry, cli_sweep, cli_validate
 
 app = typer.Typer(
     add_completion=False,
@@ -40,26 +40,6 @@ def _end(message: str, code: int) -> None:
 
 def _answer(values: dict[str, Any], as_json: bool, text: str) -> None:
     print(json.dumps(values) if as_json else text)
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for figures, report and stores.")] = Path("out/demo"),
-    pixels: Annotated[int, typer.Option(help="Pixels a side of the two main maps.")] = 128,
-    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 2000,
-    workers: Workers = 2,
-) -> None:
-    """Predict phase boundaries, train the maps, compare, and write a report with figures.
-
-    Trains a linear transformer once for each pixel of four maps, beside the prediction from its prompt and
-    initial weights. Run it again after Ctrl-C and it goes on where it stopped.
-
-    In Python: `trainability.demo`.
-    """
-    from .report import demo
-
-    print(demo(out, pixels=pixels, n_steps=n_steps, workers=workers, progress=True))
-    print(f"\nreport and figures: {out / 'report.html'}")
 
 
 @app.command()
@@ -121,9 +101,10 @@ def diagram(
 
     In Python: `trainability.orbit_diagram`, `trainability.lyapunov_map`, `trainability.plot`.
     """
-    from .report import draw_diagram
+    from . import plot
+    from .plot_studies import product_map_diagram
 
-    draw_diagram(out, low=low, high=high, columns=columns)
+    plot.save(product_map_diagram(low, high, columns), out)
     print(out)
 
 
@@ -168,36 +149,15 @@ def map_(
     print(_summary(runs))
 
 
-@app.command()
-def validate(
-    out: Annotated[Path, typer.Option(help="Folder for the stores.")] = Path("out/validate"),
-    pixels: Annotated[int, typer.Option(help="Pixels a side of the two main maps.")] = 128,
-    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 2000,
-    workers: Workers = 2,
-    as_json: AsJson = False,
-) -> None:
-    """Compare predicted with trained maps of the linear transformer, in numbers.
-
-    In Python: `trainability.linear_transformer_study`.
-    """
-    from .study_product_map import linear_transformer_study
-
-    panels = linear_transformer_study(
-        pixels=pixels, n_steps=n_steps, stores=out, workers=workers, progress=not as_json
-    )
-    values: dict[str, Any] = {}
-    for name, panel in panels.items():
-        for found in (panel.diverged, panel.converged):
-            entry: dict[str, Any] = {"agreement": found.agreement, "interval": found.agreement_interval}
-            if found.boundary is not None:
-                entry["boundary_pixels"] = {"median": found.boundary.median, "max": found.boundary.max}
-            values.setdefault(name, {})[found.outcome] = entry
-    text = "\n".join(f"{name}: {found}" for name, p in panels.items() for found in (p.diverged, p.converged))
-    _answer(values, as_json, text)
-
-
 app.add_typer(cli_sweep.app, name="sweep")
-for command in (cli_geometry.exponents, cli_geometry.diagnose, cli_sweep.zoom, cli_fractal.dimension):
+for command in (
+    cli_validate.validate,
+    cli_validate.claim,
+    cli_geometry.exponents,
+    cli_geometry.diagnose,
+    cli_sweep.zoom,
+    cli_fractal.dimension,
+):
     app.command()(command)
 
 
