@@ -22,7 +22,7 @@ _CLIP_EPS = 1e-6
 
 
 class Optimizer:
-    """Steps of an ensemble (member, parameter), with its memory.
+    """The step of an ensemble, as a function of parameters, gradient and memory (member, parameter).
 
     Parameters
     ----------
@@ -35,28 +35,27 @@ class Optimizer:
     """
 
     def __init__(self, kind: str, values: Mapping[str, np.ndarray], rates: torch.Tensor):
-        self.kind, self.values, self.rates, self.step_number = kind, values, rates, 0
+        self.kind, self.values, self.rates = kind, values, rates
         self.decay = self._column(values["weight_decay"])
         self.clip = self._column(np.where(values["clip"] > 0, values["clip"], np.inf))
         self.clips, self.decays = bool(values["clip"].any()), bool(values["weight_decay"].any())
         if kind == "momentum":
-            self.memory = torch.zeros_like(rates)
             self.keep = self._column(values["momentum"])
         elif kind != "sgd":
-            self.mean, self.square = torch.zeros_like(rates), torch.zeros_like(rates)
-            self.keep = self._column(values["beta1"]), self._column(values["beta2"])
-            self.fresh = self._column(1 - values["beta1"]), self._column(1 - values["beta2"])
+            self.keep1, self.keep2 = self._column(values["beta1"]), self._column(values["beta2"])
+            self.fresh1, self.fresh2 = self._column(1 - values["beta1"]), self._column(1 - values["beta2"])
             self.eps = self._column(values["eps"])
 
-    def _column(self, value: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(value[:, None]).to(self.rates)
+    def memory(self) -> tuple[torch.Tensor, ...]:
+        """What is remembered before the first step: nothing, a running sum, or running means of g and g²."""
+        number = {"sgd": 0, "momentum": 1}.get(self.kind, 2)
+        return tuple(torch.zeros_like(self.rates) for _ in range(number))
 
-    def step(self, W: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        """The parameters after one step; the memory is changed in place."""
-        self.step_number += 1
-        t, values = self.step_number, self.values
-        with np.errstate(divide="ignore"):
-            factor = np.where(values["warmup"] > 0, np.minimum(1, t / values["warmup"]), 1.0)
+    def step(
+        self, t: int, W: torch.Tensor, gradient: torch.Tensor, memory: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Parameters and memory after step number t, the first being 1."""
+        factor, values = self._warmed(t), self.values
         if self.clips:
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
             gradient = gradient * (self.clip / (norm + _CLIP_EPS)).clamp(max=1.0)
@@ -66,12 +65,24 @@ class Optimizer:
             else:
                 gradient = gradient + self.decay * W
         if self.kind == "sgd":
-            return W - self.rates * self._column(factor) * gradient
+            return W - self.rates * self._column(factor) * gradient, ()
         if self.kind == "momentum":
-            self.memory.mul_(self.keep).add_(gradient)
-            return W - self.rates * self._column(factor) * self.memory
-        self.mean.mul_(self.keep[0]).add_(gradient * self.fresh[0])
-        self.square.mul_(self.keep[1]).add_(gradient * gradient * self.fresh[1])
+            total = self.keep * memory[0] + gradient
+            return W - self.rates * self._column(factor) * total, (total,)
+        mean = self.keep1 * memory[0] + self.fresh1 * gradient
+        square = self.keep2 * memory[1] + self.fresh2 * (gradient * gradient)
         unbias = self._column(factor / (1 - values["beta1"] ** t))
-        root = self._column(1 / np.sqrt(1 - values["beta2"] ** t))
-        return W - self.rates * unbias * self.mean / (self.square.sqrt() * root + self.eps)
+        return W - self.rates * unbias * mean / self.scale(t, square), (mean, square)
+
+    def scale(self, t: int, square: torch.Tensor) -> torch.Tensor:
+        """What Adam divides its steps by after step t: √(mean of g², unbiased) + eps."""
+        return square.sqrt() * self._column(1 / np.sqrt(1 - self.values["beta2"] ** t)) + self.eps
+
+    def _warmed(self, t: int) -> np.ndarray:
+        """Share of its learning rate that each member has reached at step t."""
+        warmup = self.values["warmup"]
+        with np.errstate(divide="ignore"):
+            return np.where(warmup > 0, np.minimum(1, t / warmup), 1.0)
+
+    def _column(self, value: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(value[:, None]).to(self.rates)

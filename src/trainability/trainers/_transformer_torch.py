@@ -5,7 +5,8 @@ The engine for every device and precision, and the one that derivatives of the t
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class Run:
     @property
     def torch_dtype(self) -> torch.dtype:
         return getattr(torch, self.dtype)
+
+    def in_double(self) -> "Run":
+        """The same in double precision."""
+        return replace(self, dtype="float64", autocast=False)
 
     def precision(self):
         """The context that forward passes run in."""
@@ -109,6 +114,7 @@ class Ensemble:
         index = run.model.group_index(run.groups)
         rates = np.stack([values[f"lr_{group}"] for group in run.groups], axis=1)[:, index]
         self.optimizer = Optimizer(run.optimizer, values, self._tensor(rates))
+        self.memory = self.optimizer.memory()
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=self.run.torch_dtype, device=self.run.device)
@@ -131,11 +137,11 @@ class Ensemble:
             model = self.run.model
             return losses(model, model.views(W), inputs, targets, self.scored, self.strengths)
 
-    def loss_and_gradient(self, inputs, targets) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses (member,) and their gradients (member, parameter)."""
-        model = self.run.model
+    def loss_and_gradient(self, inputs, targets, W=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses (member,) and their gradients (member, parameter), at the parameters or at W."""
+        model, W = self.run.model, self.W if W is None else W
         # A leaf for each tensor: the gradient of a slice would fill a whole row for each of them.
-        leaves = {name: view.detach().requires_grad_() for name, view in model.views(self.W).items()}
+        leaves = {name: view.detach().requires_grad_() for name, view in model.views(W).items()}
         with torch.enable_grad(), self.run.precision():
             loss = losses(model, leaves, inputs, targets, self.scored, self.strengths)
             total = loss.sum()
@@ -148,9 +154,16 @@ class Ensemble:
         total = torch.zeros(self.n, dtype=torch.float64, device=self.run.device)
         for i in range(0, len(starts), examples):
             part = starts[i : i + examples]
-            every = np.broadcast_to(part, (len(self.orders), len(part)))
+            every = np.tile(part, (len(self.orders), 1))
             total += len(part) * self.loss(self.W, *self.windows(every)).double()
         return total / len(starts)
+
+    def at_precision(self, run: Run) -> "Ensemble":
+        """The same members, at their present parameters, in the precision of `run`; not to be trained."""
+        twin = copy(self)
+        twin.run, twin.W = run, self.W.to(run.torch_dtype)
+        twin.strengths = tuple(a.to(run.torch_dtype) for a in self.strengths)
+        return twin
 
     def steps(self) -> Iterator[torch.Tensor]:
         """Train; yield the losses before each step. Members that have diverged stay as they are."""
@@ -163,7 +176,19 @@ class Ensemble:
             yield torch.where(running, loss, torch.inf)
             if not running.any():
                 return
-            self.W = torch.where(running[:, None], self.optimizer.step(self.W, gradient), self.W)
+            W, self.memory = self.optimizer.step(step + 1, self.W, gradient, self.memory)
+            self.W = torch.where(running[:, None], W, self.W)
+
+    def states(self, *, until: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Train; yield the number of steps taken, 0 … until, and which members still run."""
+        running = torch.ones(self.n, dtype=torch.bool, device=self.run.device)
+        for step, loss in enumerate(self.steps()):
+            running = loss.isfinite()
+            yield step, running
+            if step == until:
+                return
+        if running.any():
+            yield self.run.n_steps, running
 
 
 def _distinct(orders: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
