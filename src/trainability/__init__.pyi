@@ -159,7 +159,12 @@ from .repeller import mean_escape_time as mean_escape_time
 from .repeller import repeller_dimension as repeller_dimension
 from .repeller import repeller_exponent as repeller_exponent
 from .restriction import restrict as restrict
+from .scores import Convergence as Convergence
+from .scores import RuleSensitivity as RuleSensitivity
+from .scores import converged_by as converged_by
+from .scores import published_convergence as published_convergence
 from .scores import published_score as published_score
+from .scores import rule_sensitivity as rule_sensitivity
 from .significance import ShiftNull as ShiftNull
 from .significance import shift_null as shift_null
 from .softmax import softmax_overlap as softmax_overlap

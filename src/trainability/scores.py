@@ -1,10 +1,290 @@
-"""Scores and verdicts of other authors, as functions of the observables that maps store."""
+"""Convergence rules and scores, as functions of the observables that maps store: another rule, no retraining.
 
-from collections.abc import Mapping
+A trace is the losses of a run over its first loss, kept in the observable `trace` as far as it was recorded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+# The rule of arXiv:2501.04286: cap of v, least drop between the windows, largest variance and largest mean of the
+# last window.
+CAP, DROP, VARIANCE, BELOW = 10.0, 0.1, 0.01, 0.4
+
+# A window is a trace over this number, so a trace of fewer records has none.
+WINDOWS = 20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Convergence:
+    """A verdict and a score for each run, kept apart.
+
+    Attributes
+    ----------
+    converged : ndarray of bool, shape (n,)
+    value : ndarray, shape (n,)
+        In [0, 1] where a run converged, in [-1, 0] where it did not; NaN where the published form is.
+    """
+
+    converged: np.ndarray
+    value: np.ndarray
+
+    def __repr__(self) -> str:
+        undefined = int(np.isnan(self.value).sum())
+        return (
+            f"{int(self.converged.sum())} of {self.converged.size} converged, {undefined} scores not a number"
+        )
+
+
+def published_convergence(traces, *, total: bool = True) -> Convergence:
+    """Judge traces as the maps of transformers in arXiv:2501.04286 are, as published or in a total form.
+
+    With v the trace over its first value, capped at 10, N records and windows of N / 20 records at both ends: a
+    run has converged if the mean of the last window is at least 0.1 below that of the first and below 0.4, and
+    the variance of the last window is below 0.01. With S = 1 + 0.4 (N - 1) - Σv the score is √(S / (0.4 (N - 1)))
+    if it converged and -√(-S / (1 + 9.6 (N - 1))) if not.
+
+    Parameters
+    ----------
+    traces : array_like, shape (n, N)
+        Losses, or losses over the first; N at least 20.
+    total : bool, optional
+        Score every trace. The published form (False) is NaN where the sign of S is not that of the verdict, and
+        a loss that is not finite counts as 10 before the division by the first loss, so that a run whose first loss
+        is not finite looks like one that converged at once. The total form counts such a loss as the cap after the
+        division, takes a run with a first loss that is not finite or not positive for one at the cap from the second
+        record on, and sets S to zero where it has the wrong sign.
+
+    Returns
+    -------
+    Convergence
+        The windows of the verdict are means over ⌊N / 20⌋ records; the variance is that of the population.
+
+    Raises
+    ------
+    ValueError
+        If traces are not two-dimensional or have fewer than 20 records.
+
+    References
+    ----------
+    Torkamandi, arXiv:2501.04286, and its released code.
+
+    Examples
+    --------
+    >>> falling, level = np.full((2, 100), 0.2), np.full((2, 100), 0.9)
+    >>> falling[:, :10] = 1.0
+    >>> published_convergence(falling).converged, published_convergence(level).converged
+    (array([ True,  True]), array([False, False]))
+    """
+    losses = np.asarray(traces, dtype=float)
+    if losses.ndim != 2 or losses.shape[1] < WINDOWS:
+        raise ValueError(
+            f"traces have shape {losses.shape}; the rule needs (n, N) with at least {WINDOWS} records"
+        )
+    v = _ratios(losses) if total else _published_ratios(losses)
+    n = v.shape[1]
+    k = n // WINDOWS
+    early, recent = v[:, :k], v[:, -k:]
+    converged = (
+        (recent.mean(axis=1) <= early.mean(axis=1) - DROP)
+        & (recent.var(axis=1) < VARIANCE)
+        & (recent.mean(axis=1) < BELOW)
+    )
+    surplus = 1 + (n - 1) * BELOW - v.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # the published form is NaN there
+        up = np.maximum(surplus, 0) if total else surplus
+        down = np.maximum(-surplus, 0) if total else -surplus
+        value = np.where(
+            converged, np.sqrt(up / ((n - 1) * BELOW)), -np.sqrt(down / (1 + (n - 1) * (CAP - BELOW)))
+        )
+    return Convergence(converged=converged, value=value)
+
+
+def _ratios(losses: np.ndarray) -> np.ndarray:
+    """Losses over the first, which gives 1, at most the cap; the cap where a loss, or the first, is not finite."""
+    first = losses[:, :1]
+    usable = np.isfinite(first) & (first > 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        v = losses / np.where(usable, first, 1.0)
+    v = np.where(usable & np.isfinite(v), np.minimum(v, CAP), CAP)
+    v[:, 0] = 1.0
+    return v
+
+
+def _published_ratios(losses: np.ndarray) -> np.ndarray:
+    """As released: losses that are not finite count as the cap before the division."""
+    counted = np.where(np.isfinite(losses), losses, CAP)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return np.minimum(counted / counted[:, :1], CAP)
+
+
+def converged_by(runs: xr.Dataset | Mapping[str, Any], rule: str, cut: float | None = None) -> np.ndarray:
+    """Judge runs by a rule on what was stored: True where a run converged.
+
+    Parameters
+    ----------
+    runs : Dataset or mapping of arrays
+    rule : str
+        "tail": `tail_ratio` below the cut-off (0.5 by default). "final": `final_loss` / `first_loss` below
+        it (0.5). "minimum": `min_loss` / `first_loss` below it (0.5). "held out": `test_loss` / `first_loss` below it
+        (0.5). "transformer": `published_convergence` of `trace`. "mlp": the mean of the last losses below the first
+        (arXiv:2402.06184), `tail_ratio` below 1.
+    cut : float, optional
+        Not for "transformer".
+
+    Returns
+    -------
+    ndarray of bool, of the pixels' shape
+        False where what the rule looks at is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown, takes no cut-off, or needs an observable that the runs do not have.
+
+    Examples
+    --------
+    >>> converged_by({"tail_ratio": [0.2, 0.7, np.inf]}, "tail")
+    array([ True, False, False])
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is unknown; known are {', '.join(RULES)}")
+    needed, default = RULES[rule]
+    missing = [name for name in needed if name not in runs]
+    if missing:
+        raise ValueError(f"runs have no {', '.join(missing)}; the rule {rule!r} needs {', '.join(needed)}")
+    arrays = [np.asarray(runs[name], dtype=float) for name in needed]
+    if rule == "transformer":
+        if cut is not None:
+            raise ValueError(f"cut={cut}: the rule 'transformer' has none; leave it out")
+        traces = arrays[0].reshape(-1, arrays[0].shape[-1])
+        return published_convergence(traces).converged.reshape(arrays[0].shape[:-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = arrays[0] / arrays[1] if len(arrays) == 2 else arrays[0]
+    return value < (default if cut is None else cut)
+
+
+# Rule -> observables it needs, and its cut-off.
+RULES: dict[str, tuple[tuple[str, ...], float | None]] = {
+    "tail": (("tail_ratio",), 0.5),
+    "final": (("final_loss", "first_loss"), 0.5),
+    "minimum": (("min_loss", "first_loss"), 0.5),
+    "held out": (("test_loss", "first_loss"), 0.5),
+    "transformer": (("trace",), None),
+    "mlp": (("tail_ratio",), 1.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RuleSensitivity:
+    """How much of a boundary moves with the rule that draws it.
+
+    Attributes
+    ----------
+    reference : str
+    moved : dict of str to float
+        Rule -> share of all known pixels that it labels otherwise than the reference.
+    boundary_moved : dict of str to float
+        The same among the pixels beside the reference's boundary; NaN without a boundary.
+    cuts : ndarray, shape (k,)
+        Cut-offs on the reference's quantity, and beneath each `converged_share` and `cut_moved`: the share of pixels
+        that converge, and the share that changes for each 0.01 of the cut-off.
+    converged_share, cut_moved : ndarray, shape (k,)
+    """
+
+    reference: str
+    moved: dict[str, float]
+    boundary_moved: dict[str, float]
+    cuts: np.ndarray
+    converged_share: np.ndarray
+    cut_moved: np.ndarray
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{rule} moves {share:.1%} of all pixels and {self.boundary_moved[rule]:.1%} of those at the boundary"
+            for rule, share in self.moved.items()
+        ]
+        return f"against {self.reference!r}: {'; '.join(parts) or 'no other rule can be asked'}"
+
+
+def rule_sensitivity(
+    runs: xr.Dataset, *, reference: str = "tail", rules: Mapping[str, Callable] | None = None, cuts=None
+) -> RuleSensitivity:
+    """Ask how much of the boundary of a map moves with the convergence rule and with its cut-off.
+
+    Parameters
+    ----------
+    runs : Dataset
+        A map; pending, failed and inferred pixels are left out.
+    reference : str, optional
+        As in `converged_by`, one with a cut-off.
+    rules : mapping of str to callable, optional
+        Rules of your own: a function of the runs that returns bool, of the pixels' shape. By default all rules
+        of `converged_by` whose observables are stored.
+    cuts : array_like, optional
+        By default 0.05, 0.06, …, 1.2.
+
+    Returns
+    -------
+    RuleSensitivity
+
+    Raises
+    ------
+    ValueError
+        If the reference is unknown, has no cut-off, or cannot be asked of these runs.
+
+    Examples
+    --------
+    >>> tail = np.linspace(0, 1, 101)
+    >>> runs = xr.Dataset({"tail_ratio": ("lr", tail), "status": ("lr", np.where(tail < 0.5, 1, 3))})
+    >>> rule_sensitivity(runs)
+    against 'tail': mlp moves 49.5% of all pixels and 50.0% of those at the boundary
+    """
+    base = converged_by(runs, reference)
+    if RULES[reference][1] is None:
+        raise ValueError(f"reference={reference!r} has no cut-off; use tail, final or minimum")
+    known = np.isin(runs["status"], (1, 2, 3))
+    if not known.any():
+        raise ValueError("runs have no trained pixel")
+    edge = beside_boundary(base) & known
+    if rules is None:
+        stored = [r for r, (needed, _) in RULES.items() if r != reference and all(n in runs for n in needed)]
+        others = {rule: converged_by(runs, rule) for rule in stored}
+    else:
+        others = {rule: np.asarray(judge(runs), dtype=bool) for rule, judge in rules.items()}
+    cuts = np.arange(5, 121) / 100 if cuts is None else np.asarray(cuts, dtype=float)
+    share = np.array([converged_by(runs, reference, cut)[known].mean() for cut in cuts])
+    slope = np.gradient(share, cuts) * 0.01 if len(cuts) > 1 else np.full(len(cuts), np.nan)
+    return RuleSensitivity(
+        reference=reference,
+        moved={rule: float((other != base)[known].mean()) for rule, other in others.items()},
+        boundary_moved={
+            rule: float((other != base)[edge].mean()) if edge.any() else np.nan
+            for rule, other in others.items()
+        },
+        cuts=cuts,
+        converged_share=share,
+        cut_moved=slope,
+    )
+
+
+def beside_boundary(labels: np.ndarray, *, reach: int = 1) -> np.ndarray:
+    """Pixels with a pixel of another label at most `reach` pixels away along every axis.
+
+    Examples
+    --------
+    >>> beside_boundary(np.array([0, 0, 0, 1, 1]))
+    array([False, False,  True,  True, False])
+    """
+    from scipy import ndimage
+
+    size, codes = 2 * reach + 1, np.asarray(labels).astype(int)
+    return ndimage.maximum_filter(codes, size, mode="nearest") != ndimage.minimum_filter(
+        codes, size, mode="nearest"
+    )
 
 
 def published_score(runs: xr.Dataset | Mapping[str, Any]):
