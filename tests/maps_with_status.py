@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from trainability import Grid, Status, linear_axis
-from trainability.sweep import STATUS_ATTRS
+from trainability._contract import STATUS_ATTRS
 
 N = 64
 GRID = Grid(x=linear_axis(0, N, N), y=linear_axis(0, N, N))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from trainability import Status
+from trainability._contract import STATUS_ATTRS
 from trainability.boundaries import boundary, outcome_codes
-from trainability.sweep import STATUS_ATTRS
 
 
 def test_statuses_that_say_nothing_are_unknown():

@@ -11,9 +11,9 @@ from matplotlib.image import imsave
 from typer.testing import CliRunner
 
 from trainability import plot_fractal
+from trainability._contract import STATUS_ATTRS
 from trainability.cli_fractal import dimension, read_outcomes
 from trainability.known_sets import koch_snowflake, straight_line
-from trainability.sweep import STATUS_ATTRS
 from trainability.verdict import fractal_dimension
 
 matplotlib.use("Agg")

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from trainability import Grid, Status, linear_axis, log_axis
+from trainability._contract import STATUS_ATTRS
 from trainability.dimension_maps import join_zooms, local_dimension
 from trainability.known_sets import weierstrass_graph
-from trainability.sweep import STATUS_ATTRS
 
 
 def test_rough_and_smooth_parts_are_told_apart():

@@ -58,8 +58,9 @@ def test_imports_go_one_way(name):
     if name.startswith("trainers/"):
         allowed = {"_rng", "_checks", "_threads", "prompt"}
         assert {u for u in used if not u.startswith("trainers/")} <= allowed
-    if name in ("grid", "sweep", "_store", "fractal"):
-        assert used <= {"_checks", "_finite", "_provenance", "_store", "grid", "fractal"}
+    sweep = {"grid", "sweep", "_contract", "_crew", "_filling", "_store", "refinement"}
+    if name in sweep:
+        assert used <= {"_checks", "_finite", "_provenance", *sweep}
     if name in ("comparison", "distances", "baselines", "forecasts", "significance", "_question"):
         assert used <= {"_question", "distances"}
     if name == "maps":

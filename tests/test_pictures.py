@@ -15,6 +15,7 @@ from PIL import Image, ImageSequence
 from scipy.stats import rankdata
 
 from trainability import Grid, Status, linear_axis, trainability_map
+from trainability._contract import is_trained
 from trainability.frames import zoom
 from trainability.pictures import (
     COLORMAP,
@@ -27,7 +28,6 @@ from trainability.pictures import (
     plain_picture,
     published_picture,
 )
-from trainability.sweep import is_trained
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_trainer import ToyTrainer

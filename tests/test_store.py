@@ -20,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainability import Grid, Status, linear_axis, log_axis, trainability_map
+from trainability._contract import is_trained
+from trainability._filling import QUARANTINE
 from trainability._store import Locks, run_folder
 from trainability.refinement import infer_status
-from trainability.sweep import QUARANTINE, is_trained, resume_sweep
+from trainability.sweep import resume_sweep
 from trainability.trainers import MLP
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from trainability import Grid, Status, log_axis
+from trainability._contract import STATUS_ATTRS
 from trainability.known_sets import (
     brownian_frontier,
     circle,
@@ -18,7 +19,6 @@ from trainability.known_sets import (
     takagi_graph,
     weierstrass_graph,
 )
-from trainability.sweep import STATUS_ATTRS
 from trainability.verdict import fractal_dimension
 
 X, Y = np.indices((300, 300)) / 300

@@ -1,5 +1,8 @@
 from . import plot as plot
 from . import trainers as trainers
+from ._contract import Status as Status
+from ._contract import Trainer as Trainer
+from ._contract import is_trained as is_trained
 from .balanced import BalancedCycle as BalancedCycle
 from .balanced import KnownCycle as KnownCycle
 from .balanced import balanced_cycle as balanced_cycle
@@ -177,9 +180,6 @@ from .superstable import superstable_cycles as superstable_cycles
 from .surrogates import SurrogateTest as SurrogateTest
 from .surrogates import surrogate as surrogate
 from .surrogates import surrogate_test as surrogate_test
-from .sweep import Status as Status
-from .sweep import Trainer as Trainer
-from .sweep import is_trained as is_trained
 from .sweep import resume_sweep as resume_sweep
 from .sweep import trainability_map as trainability_map
 from .trapping import certify_trapping as certify_trapping

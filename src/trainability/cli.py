@@ -177,7 +177,7 @@ def _axis(text: str):
 
 
 def _summary(runs) -> str:
-    from .sweep import Status
+    from ._contract import Status
 
     parts = ((s.name.lower(), int((runs["status"] == s).sum())) for s in Status)
     return ", ".join(f"{count} {name}" for name, count in parts if count)

@@ -64,8 +64,8 @@ def read_outcomes(source: Path, *, threshold: float | None = None) -> Any:
     if source.is_dir():
         import xarray as xr
 
+        from ._contract import Status
         from .refinement import infer_status
-        from .sweep import Status
 
         if threshold is not None:
             raise ValueError(f"threshold={threshold} is for pictures; {source} is a store")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._contract import Trainer
 from .grid import Grid
 from .progress import duration
-from .sweep import Trainer
 
 # Seconds spent measuring, once the trainer is compiled: clocks and processors wander by some percent in less.
 BUDGET = 1.0

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ._contract import Trainer, is_trained
 from .grid import Grid, lattice_axis
-from .sweep import Trainer, is_trained, trainability_map
+from .sweep import trainability_map
 
 # Parts that a segment is cut into at each step of a search: the points between fill the lanes of vector kernels.
 SECTIONS = 9

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from ._contract import STATUS_ATTRS, Status
 from ._layout import as_columns
 from ._rng import stream
 from ._tangent import accumulate_logs
@@ -14,7 +15,6 @@ from .grid import Grid
 from .maps import product_map
 from .minibatch import batch_means
 from .reduction import effective_step, reduce_prompts, reduced_start
-from .sweep import STATUS_ATTRS, Status
 from .trainers import LinearTransformer, LinearTransformerTangent
 from .trainers.linear_tangent import WINDOWS
 from .trainers.linear_transformer import CONVERGED, TAIL

@@ -12,9 +12,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from ._contract import Status
 from .refinement import infer_status
 from .scores import published_score
-from .sweep import Status
 
 # Of the released notebook of arXiv:2402.06184: its colour map, and the middle of it that ranks leave out, so that
 # the two phases meet in a jump of colour.

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from ._contract import Status
 from .classification import invariant_ellipse, thresholds
 from .continuation import BifurcationDiagram
 from .distances import BoundaryDistance
@@ -23,7 +24,6 @@ from .plot_geometry import GEOMETRY_NAMES
 from .plot_geometry import gradient_norms as gradient_norms
 from .plot_geometry import phase_diagram as phase_diagram
 from .plot_geometry import token_similarity as token_similarity
-from .sweep import Status
 
 # Distinct for colour-blind readers and in grey: light to dark is trained, bounded, lost.
 STATUS_COLORS = {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from .sweep import Status, is_trained
+from ._contract import Status, is_trained
 
 # Pixels around a change of outcome that are trained at each level: the estimate places the change up to one pixel
 # off, and specks lie beside a rough boundary without touching it. Measured on maps of small networks: with 1, 2 and 3

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ._contract import Status
 from ._study_tables import agreement_table, distance_table, share_of_pixels
 from .claims import Claim, Verdict
 from .classification import thresholds
@@ -24,7 +25,7 @@ from .linear_predictions import (
 from .minibatch import Zone, batch_means, batch_zone
 from .prompt import Prompt, random_prompt
 from .studies import Study, check_size
-from .sweep import Status, trainability_map
+from .sweep import trainability_map
 from .trainers import LinearTransformer, LinearTransformerTangent
 
 PAPER = "arXiv:2605.21292"

@@ -1,102 +1,33 @@
 """Fill a grid of hyperparameters with training runs, tile by tile, in memory or in a store that survives kills."""
 
 import json
-import multiprocessing
 import pickle
-import signal
-import time
 import warnings
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import closing, contextmanager, nullcontext, suppress
-from enum import IntEnum
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from ._contract import STATUS_ATTRS, Status, Trainer, is_trained
+from ._crew import crew_of
+from ._filling import copy_known, fill, mark_inferred
 from ._provenance import provenance
 from ._store import MapInMemory, MapOnDisk, Variable, replace_file, run_folder, writing
 from .grid import Axis, Grid
+from .refinement import trace_boundary
 
 # Pixels in a tile when none is asked for: a few seconds of a small trainer.
 TILE_PIXELS = 4096
 
-# Tiles handed at once to an executor whose size we cannot know: enough to keep a small cluster busy.
-IN_FLIGHT = 64
-
-# Times a tile may fail, over all calls on a store, before it is left alone: three calls with one retry each.
-QUARANTINE = 6
-
 # File beside an unfinished store that `resume_sweep` reads.
 TRAINER_FILE = "sweep.pickle"
 
-# Times our processes may die before a first tile is finished: more, and no tile is to blame.
-MAX_BREAKS = 4
-
-# Seconds between looks at tiles that other processes are training.
-POLL = 0.2
-
 # Every how many pixels a refined map explores, along each axis. Islands that fit between are missed.
 EXPLORE = 8
-
-
-class Status(IntEnum):
-    """What became of a pixel; int8 codes in arrays.
-
-    An inferred pixel was not trained: the boundary, as traced, does not come near it. `infer_status` says what
-    its neighbours say of it.
-    """
-
-    PENDING = 0
-    CONVERGED = 1
-    DIVERGED = 2
-    UNDECIDED = 3
-    FAILED = 4
-    INFERRED = 5
-
-
-STATUS_ATTRS = {
-    "flag_values": [int(s) for s in Status],
-    "flag_meanings": " ".join(s.name.lower() for s in Status),
-}
-
-
-class Trainer(Protocol):
-    """What a sweep asks of a trainer: pixels in, raw observables out.
-
-    A trainer is picklable and does not change. A pixel's observables depend on its hyperparameters and on
-    `settings` alone, to the last bit, not on the pixels it is trained with.
-    """
-
-    @property
-    def hyperparameters(self) -> tuple[str, ...]:
-        """Names that can be axes."""
-        ...
-
-    @property
-    def observables(self) -> Mapping[str, tuple[str, str]]:
-        """Name of each observable -> its dtype and what it is."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Floating-point type in which the hyperparameters act."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """Everything a pixel depends on besides its hyperparameters, as JSON values."""
-        ...
-
-    def __call__(self, pixels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Train n pixels: hyperparameters (n,) in, each observable (n,) out."""
-        ...
-
-    def status(self, observables: Mapping[str, Any]) -> np.ndarray:
-        """Verdict on each pixel, from its observables alone: int8 `Status` codes."""
-        ...
 
 
 def trainability_map(
@@ -190,24 +121,22 @@ def trainability_map(
         opened: Any = nullcontext(MapInMemory(grid, variables, tile=tile))
     else:
         opened = writing(Path(store), grid, variables, tile=tile, attrs=attrs)
-    with opened as sheet, _reporting(progress) as report, _crew(workers) as crew:
+    with opened as sheet, _reporting(progress) as report, crew_of(workers) as crew:
         if store is not None:
             _report_corrupted(Path(store), sheet)
             _leave_for_resume(Path(store), trainer, refine)
         if known is not None:
-            _copy_known(sheet, grid, known)
+            copy_known(sheet, grid, known)
 
         def train(wanted: np.ndarray) -> np.ndarray:
-            failures.update(_fill(sheet, wanted, grid, trainer, crew, retries=retries, report=report))
+            failures.update(fill(sheet, wanted, grid, trainer, crew, retries=retries, report=report))
             return np.where(is_trained(sheet.status), sheet.status, Status.PENDING)
 
         failures: dict[int, str] = {}
         try:
             if explore:
-                from .refinement import trace_boundary
-
                 trace_boundary(grid.shape, train, step=explore)
-                _mark_inferred(sheet)
+                mark_inferred(sheet)
             else:
                 train(np.ones(grid.shape, bool))
         except KeyboardInterrupt as stop:
@@ -281,17 +210,6 @@ def resume_sweep(
     return trainability_map(grid, **arguments, store=store, workers=workers, progress=progress)
 
 
-def is_trained(status) -> np.ndarray:
-    """Whether pixels were trained to an outcome: not pending, failed or inferred.
-
-    Examples
-    --------
-    >>> is_trained([Status.CONVERGED, Status.INFERRED])
-    array([ True, False])
-    """
-    return np.isin(status, (Status.CONVERGED, Status.DIVERGED, Status.UNDECIDED))
-
-
 def _leave_for_resume(store: Path, trainer: Trainer, refine: bool | int) -> None:
     """Keep the trainer beside the store; one that does not pickle can still be swept, by calling again."""
     file = run_folder(store) / TRAINER_FILE
@@ -347,256 +265,6 @@ def _check_known(known: xr.Dataset, grid: Grid, attrs: Mapping[str, str]) -> Non
             raise ValueError(
                 f"known is a map of other runs: {name} is {known.attrs.get(name)} there and {attrs[name]} here"
             )
-
-
-def _copy_known(sheet: MapInMemory, grid: Grid, known: xr.Dataset) -> None:
-    """Copy the trained pixels whose coordinates are the grid's, to the last bit."""
-    pairs = [np.intersect1d(grid[name], known[name], return_indices=True)[1:] for name in grid]
-    here, there = np.ix_(*(p[0] for p in pairs)), np.ix_(*(p[1] for p in pairs))
-    source = {name: np.zeros(grid.shape, array.dtype) for name, array in sheet.arrays.items()}
-    for name, values in source.items():
-        values[here] = known[name].values[there]
-    shared = is_trained(source["status"])
-    for i, cut in enumerate(sheet.tiles):
-        if (shared[cut] & ~is_trained(sheet.status[cut])).any() and sheet.claim(i):
-            mask = shared[cut] & ~is_trained(sheet.refresh(i))
-            _commit(sheet, i, mask, {name: values[cut][mask] for name, values in source.items()})
-            sheet.release(i)
-
-
-def _fill(
-    sheet: MapInMemory,
-    wanted: np.ndarray,
-    grid: Grid,
-    trainer: Trainer,
-    crew: "_Crew",
-    *,
-    retries: int,
-    report,
-) -> dict[int, str]:
-    """Train the wanted pixels that are not trained yet, tile by tile; return why tiles failed, by index."""
-    todo = [i for i, cut in enumerate(sheet.tiles) if (wanted[cut] & ~is_trained(sheet.status[cut])).any()]
-    failures = {
-        i: f"left alone after {sheet.attempts(i)} failures; remove {sheet.failures}/{i}.json to have it tried again"
-        for i in todo
-        if sheet.attempts(i) >= QUARANTINE
-    }
-    queue = deque(i for i in todo if i not in failures)
-    attempts: Counter[int] = Counter()
-    done, total = len(sheet.tiles) - len(todo), len(sheet.tiles)
-    report(done, total)
-    with closing(_results(queue, sheet, wanted, grid, trainer, crew)) as results:
-        for i, mask, found in results:
-            reason = _settle(sheet, i, mask, trainer, found)
-            if reason:
-                attempts[i] += 1
-                if attempts[i] <= retries:
-                    queue.append(i)
-                    continue
-                failures[i] = reason
-            sheet.release(i)
-            done += 1
-            report(done, total)
-    return failures
-
-
-def _results(
-    queue: deque[int], sheet: MapInMemory, wanted: np.ndarray, grid: Grid, trainer: Trainer, crew: "_Crew"
-):
-    """Yield (tile, mask of pixels trained, observables or the exception) as tiles finish, holding few in flight."""
-
-    def submit(i: int, mask: np.ndarray) -> Future:
-        pixels = {name: values[mask.ravel()] for name, values in grid.pixels(sheet.tiles[i]).items()}
-        return crew.submit(_attempt, trainer, pixels)
-
-    running: dict[Future, tuple[int, np.ndarray]] = {}
-    elsewhere: list[int] = []  # tiles that other processes are training
-    try:
-        while queue or running or elsewhere:
-            while queue and len(running) < crew.in_flight:
-                i = queue.popleft()
-                if not sheet.claim(i):
-                    elsewhere.append(i)
-                    continue
-                mask = wanted[sheet.tiles[i]] & ~is_trained(sheet.refresh(i))
-                if mask.any():
-                    running[submit(i, mask)] = i, mask
-                else:  # another process has finished it
-                    yield i, mask, {}
-            if not queue and elsewhere:
-                queue.extend(elsewhere)
-                elsewhere.clear()
-                if not running:
-                    time.sleep(POLL)
-            for future in wait(running, POLL if queue else None, FIRST_COMPLETED).done if running else ():
-                if future not in running:
-                    continue
-                i, mask = running.pop(future)
-                found = _outcome(future)
-                if not isinstance(found, BrokenExecutor):
-                    yield i, mask, found
-                    continue
-                # A worker died, and with it every tile in flight: each runs alone, to find whose fault it was.
-                crew.restart(found)
-                lost = [(i, mask), *running.values()]
-                running.clear()
-                for i, mask in lost:
-                    if len(lost) > 1:
-                        found = _outcome(submit(i, mask))
-                        if isinstance(found, BrokenExecutor):
-                            crew.restart(found)
-                    yield i, mask, found
-    finally:
-        for future in running:
-            future.cancel()
-
-
-def _settle(sheet: MapInMemory, i: int, mask: np.ndarray, trainer: Trainer, found: Any) -> str:
-    """Write what came of a tile; return why it failed, or "" if it did not."""
-    if not mask.any():
-        return ""
-    if not isinstance(found, Exception):
-        try:
-            _commit(sheet, i, mask, {**found, "status": trainer.status(found)})
-            sheet.forget_failure(i)
-            return ""
-        except Exception as error:  # a full disk, a damaged chunk, observables of another shape
-            found = error
-    reason = f"{type(found).__name__}: {found}"
-    with suppress(OSError):  # on a full disk the tile stays as it was
-        sheet.note_failure(i, reason)
-        _commit(sheet, i, mask, {"status": Status.FAILED})
-    return reason
-
-
-def _commit(sheet: MapInMemory, i: int, mask: np.ndarray, found: Mapping[str, Any]) -> None:
-    """Write what was found on the masked pixels of a tile, and the rest of the tile as it was."""
-    written = (sheet.status[sheet.tiles[i]] != Status.PENDING).any()  # or its chunks are not there yet
-    values = {}
-    for name, array in sheet.arrays.items():
-        if name in found:
-            whole = mask.all()
-            values[name] = np.empty(mask.shape, array.dtype) if whole else sheet.read(name, i)
-            new = np.asarray(found[name])
-            if new.shape not in ((), (int(mask.sum()),)):
-                raise ValueError(f"the trainer returned {name} of shape {new.shape} for {mask.sum()} pixels")
-            values[name][mask] = new
-        elif not written:
-            values[name] = sheet.read(name, i)
-    sheet.write(i, values)
-
-
-def _mark_inferred(sheet: MapInMemory) -> None:
-    """Mark the pixels that a refined map leaves untrained."""
-    for i, cut in enumerate(sheet.tiles):
-        if not (sheet.status[cut] == Status.PENDING).any():
-            continue
-        while not sheet.claim(i):
-            time.sleep(POLL)
-        mask = sheet.refresh(i) == Status.PENDING
-        _commit(sheet, i, mask, {"status": Status.INFERRED})
-        sheet.release(i)
-
-
-def _attempt(trainer: Trainer, pixels: dict[str, np.ndarray]):
-    """Train some pixels; an exception is a result, so that one bad tile does not end a sweep."""
-    try:
-        return trainer(pixels)
-    except Exception as error:
-        return error
-
-
-def _outcome(future: Future):
-    """Return what `_attempt` returned, or the exception that kept it from arriving."""
-    try:
-        return future.result()
-    except Exception as error:  # a worker died, or the result did not pickle
-        return error
-
-
-class _Crew:
-    """What trains tiles: `submit`, and how many tiles to hand it at once."""
-
-    def __init__(self, executor: Executor, in_flight: int):
-        self.executor, self.in_flight = executor, in_flight
-
-    def submit(self, function, *arguments) -> Future:
-        try:
-            return self.executor.submit(function, *arguments)
-        except BrokenExecutor as error:  # an idle worker died
-            broken: Future = Future()
-            broken.set_exception(error)
-            return broken
-
-    def restart(self, error: BrokenExecutor) -> None:
-        """Start a broken executor anew; one that is not ours ends the sweep."""
-        raise error
-
-
-class _Processes(_Crew):
-    """Processes of our own."""
-
-    def __init__(self, workers: int):
-        self._workers = workers
-        self._breaks, self._any_success = 0, False
-        super().__init__(self._start(), 2 * workers)
-
-    def _start(self) -> Executor:
-        # Spawn, because a forked child of a process with threads (torch, numba) may hang.
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_leave_interrupts_to_parent)
-
-    def submit(self, function, *arguments) -> Future:
-        future = super().submit(function, *arguments)
-        future.add_done_callback(self._note_success)
-        return future
-
-    def _note_success(self, future: Future) -> None:
-        self._any_success |= not future.cancelled() and future.exception() is None
-
-    def restart(self, error: BrokenExecutor) -> None:
-        self._breaks += 1
-        if not self._any_success and self._breaks == MAX_BREAKS:
-            error.add_note(
-                "no process has finished a tile: a script that sweeps needs `if __name__ == '__main__':`, and the "
-                "trainer a module that other processes can import"
-            )
-            raise error
-        self.executor.shutdown()
-        self.executor = self._start()
-
-
-class _Here(_Crew):
-    """The calling thread, one tile at a time."""
-
-    def __init__(self):
-        self.in_flight = 1
-
-    def submit(self, function, *arguments) -> Future:
-        done: Future = Future()
-        done.set_result(function(*arguments))
-        return done
-
-
-@contextmanager
-def _crew(workers: int | Executor):
-    """Yield the `_Crew` that `workers` stands for."""
-    if isinstance(workers, Executor):
-        yield _Crew(workers, IN_FLIGHT)
-    elif workers == 1:
-        yield _Here()
-    elif isinstance(workers, int) and workers > 1:
-        processes = _Processes(workers)
-        try:
-            yield processes
-        finally:
-            processes.executor.shutdown(cancel_futures=True)
-    else:
-        raise ValueError(f"workers={workers!r} must be a positive number of processes or an Executor")
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Small fully connected networks, one a pixel, trained by gradient descent near the machine's limit."""
 
 import dataclasses
-import hashlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -12,23 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._rng import stream
+from ._mlp_arrays import checked_batches, checked_data, checked_weights, digest
 from ._mlp_ensemble import train_ensembles
+from ._mlp_observables import OBSERVABLES, observables
 from ._mlp_problem import Problem, problem, reduced
 from ._mlp_tangent import finite_time_exponents
-from ._readout import (
-    CAP,
-    CAPPED,
-    CAPPED_SINCE,
-    FIRST,
-    INVERSE_SUM,
-    LAST,
-    LEAST,
-    SLOTS,
-    SUM,
-    TAIL,
-    TAIL_CAPPED,
-    TAIL_SUM,
-)
+from ._readout import SLOTS
 
 ACTIVATIONS = ("tanh", "relu", "identity")
 OFFSET_MODES = ("once", "per_step")
@@ -159,15 +147,7 @@ class MLP:
         "batch_size",
         "seed",
     )
-    observables: ClassVar[dict[str, tuple[str, str]]] = {
-        "first_loss": ("float64", "loss before the first step, inf if not finite"),
-        "final_loss": ("float64", "last loss, inf if diverged"),
-        "min_loss": ("float64", "least loss of the run, inf if none was finite"),
-        "tail_ratio": ("float64", "mean of the last 20 v; v = loss / first loss, at most 1e6"),
-        "sum_ratio": ("float64", "sum of v over all steps"),
-        "sum_inverse_ratio": ("float64", "sum of 1 / v over all steps, inf if a loss was zero"),
-        "diverged_step": ("int32", "step from which v is 1e6 to the end, -1 if it is not"),
-    }
+    observables: ClassVar[dict[str, tuple[str, str]]] = OBSERVABLES
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -195,49 +175,20 @@ class MLP:
                 object.__setattr__(self, name, value)
 
         if self.data is not None:
-            x, y = (np.asarray(a, dtype=float) for a in self.data)
-            if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1]:
-                raise ValueError(
-                    f"data have shapes {x.shape} and {y.shape}; they need (n_data, n_inputs) and (n_data,)"
-                )
-            for name, found in (("n_data", x.shape[0]), ("n_inputs", x.shape[1])):
-                if getattr(self, name) not in (None, found):
-                    raise ValueError(f"{name}={getattr(self, name)} but data have inputs of shape {x.shape}")
+            x, y = checked_data(self.data, n_data=self.n_data, n_inputs=self.n_inputs)
             settle(data=(x, y), n_data=x.shape[0], n_inputs=x.shape[1])
         if self.n_inputs is None:
             settle(n_inputs=self.width)
-        shapes = self._shapes
         if self.n_data is None:
-            n_weights = sum(math.prod(shape) for shape in shapes)
+            n_weights = sum(math.prod(shape) for shape in self._shapes)
             settle(n_data=self.n_inputs if self.activation == "identity" else n_weights)
-        n_data = self._sizes[0]
         if self.weights is not None:
-            given = tuple(np.asarray(w, dtype=float) for w in self.weights)
-            if [w.shape for w in given] != shapes:
-                raise ValueError(f"weights have shapes {[w.shape for w in given]}; they need {shapes}")
-            settle(weights=given)
+            settle(weights=checked_weights(self.weights, self._shapes))
         if self.batches is not None:
-            rows = np.asarray(self.batches)
-            if (
-                rows.ndim != 2
-                or len(rows) != self.n_steps
-                or rows.shape[1] < 1
-                or rows.dtype.kind not in "iu"
-            ):
-                raise ValueError(
-                    f"batches are {rows.dtype} of shape {rows.shape}; they need whole numbers of shape "
-                    f"({self.n_steps}, batch_size), one row a step"
-                )
-            if rows.min() < 0 or rows.max() >= n_data:
-                raise ValueError(
-                    f"batches name rows {rows.min()} to {rows.max()}; data have 0 to {n_data - 1}"
-                )
-            if self.batch_size not in (None, rows.shape[1]):
-                raise ValueError(f"batch_size={self.batch_size} but batches have shape {rows.shape}")
-            settle(batches=rows.astype(np.int64), batch_size=rows.shape[1])
-        for name, values in (("data", self.data), ("weights", self.weights)):
-            if values is not None and not all(np.isfinite(a).all() for a in values):
-                raise ValueError(f"{name} must be finite")
+            rows = checked_batches(
+                self.batches, n_steps=self.n_steps, n_data=self._sizes[0], batch_size=self.batch_size
+            )
+            settle(batches=rows, batch_size=rows.shape[1])
 
     @property
     def _sizes(self) -> tuple[int, int]:
@@ -255,7 +206,7 @@ class MLP:
             del own[name]
         for name in ("data", "weights", "batches"):
             if own[name] is not None:
-                own[name] = _digest(own[name] if isinstance(own[name], tuple) else (own[name],))
+                own[name] = digest(own[name] if isinstance(own[name], tuple) else (own[name],))
         return {**own, "engine": self._engine()}
 
     def draw(self, seed: int, batch_size: int | None = None) -> Problem:
@@ -285,7 +236,7 @@ class MLP:
     def __call__(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Train n pixels: hyperparameters (n,) in, observables (n,) out."""
         kept, _ = self._train(pixels, trace=False)
-        return self._observables(kept)
+        return observables(kept, n_steps=self.n_steps)
 
     def trace(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
         """Losses of every step of n pixels, shape (n, n_steps); not finite where they overflowed.
@@ -420,27 +371,6 @@ class MLP:
         if self.engine != "auto":
             return self.engine
         return "vector" if _vectors_work() else "numpy"
-
-    def _observables(self, kept: np.ndarray) -> dict[str, np.ndarray]:
-        diverged = kept[CAPPED_SINCE] >= 0
-        tail = min(TAIL, self.n_steps)
-        first = np.where(np.isfinite(kept[FIRST]), kept[FIRST], np.inf)
-        return {
-            "first_loss": first,
-            "final_loss": np.where(diverged, np.inf, kept[LAST]),
-            "min_loss": kept[LEAST],
-            "tail_ratio": (kept[TAIL_SUM] + CAP * kept[TAIL_CAPPED]) / tail,
-            "sum_ratio": kept[SUM] + CAP * kept[CAPPED],
-            "sum_inverse_ratio": kept[INVERSE_SUM] + kept[CAPPED] / CAP,
-            "diverged_step": kept[CAPPED_SINCE].astype(np.int32),
-        }
-
-
-def _digest(arrays) -> dict[str, Any]:
-    total = hashlib.sha256()
-    for array in arrays:
-        total.update(np.ascontiguousarray(array).tobytes())
-    return {"shapes": [list(np.shape(a)) for a in arrays], "sha256": total.hexdigest()}
 
 
 @cache

@@ -1,0 +1,74 @@
+"""What a sweep and a trainer agree on: the status of a pixel, and what a trainer can do."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Status(IntEnum):
+    """What became of a pixel; int8 codes in arrays.
+
+    An inferred pixel was not trained: the boundary, as traced, does not come near it. `infer_status` says what
+    its neighbours say of it.
+    """
+
+    PENDING = 0
+    CONVERGED = 1
+    DIVERGED = 2
+    UNDECIDED = 3
+    FAILED = 4
+    INFERRED = 5
+
+
+STATUS_ATTRS = {
+    "flag_values": [int(s) for s in Status],
+    "flag_meanings": " ".join(s.name.lower() for s in Status),
+}
+
+
+class Trainer(Protocol):
+    """What a sweep asks of a trainer: pixels in, raw observables out.
+
+    A trainer is picklable and does not change. A pixel's observables depend on its hyperparameters and on
+    `settings` alone, to the last bit, not on the pixels it is trained with.
+    """
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Names that can be axes."""
+        ...
+
+    @property
+    def observables(self) -> Mapping[str, tuple[str, str]]:
+        """Name of each observable -> its dtype and what it is."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Floating-point type in which the hyperparameters act."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Everything a pixel depends on besides its hyperparameters, as JSON values."""
+        ...
+
+    def __call__(self, pixels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Train n pixels: hyperparameters (n,) in, each observable (n,) out."""
+        ...
+
+    def status(self, observables: Mapping[str, Any]) -> np.ndarray:
+        """Verdict on each pixel, from its observables alone: int8 `Status` codes."""
+        ...
+
+
+def is_trained(status) -> np.ndarray:
+    """Whether pixels were trained to an outcome: not pending, failed or inferred.
+
+    Examples
+    --------
+    >>> is_trained([Status.CONVERGED, Status.INFERRED])
+    array([ True, False])
+    """
+    return np.isin(status, (Status.CONVERGED, Status.DIVERGED, Status.UNDECIDED))
