@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_fractal, cli_geometry, cli_sweep, cli_validate
+from . import cli_fractal, cli_geometry, cli_map, cli_sweep, cli_validate
 
 app = typer.Typer(
     add_completion=False,
@@ -18,7 +18,6 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Workers = Annotated[int, typer.Option(help="Processes that train.")]
 
 
 def main() -> None:
@@ -108,47 +107,7 @@ def diagram(
     print(out)
 
 
-@app.command("map")
-def map_(
-    store: Annotated[Path, typer.Argument(help="Zarr folder to write, or to continue.")],
-    x: Annotated[str, typer.Option(help="First axis, as name:low:high:pixels[:log].")] = "lr:0.03:0.6:64:log",
-    y: Annotated[str, typer.Option(help="Second axis.")] = "imbalance:-1:1:64",
-    mode: Annotated[str, typer.Option(help="blocks, pair or all: what is trained.")] = "blocks",
-    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 1000,
-    init_scale: Annotated[float, typer.Option(help="Size of the initial weights.")] = 2.0,
-    prompt_seed: Annotated[int, typer.Option(help="Seed of the prompt.")] = 13,
-    examples: Annotated[int, typer.Option(help="Examples in the prompt.")] = 12,
-    dim: Annotated[int, typer.Option(help="Dimension of an example.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 1,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the map, with the predicted lines, to this file.")
-    ] = None,
-    workers: Workers = 1,
-) -> None:
-    """Train a linear transformer for each pixel of a grid of two hyperparameters.
-
-    Axes are among lr, init_scale, imbalance and seed. The store can be interrupted and continued at any time.
-
-    In Python: `trainability.trainability_map` with `trainability.trainers.LinearTransformer`.
-    """
-    from .grid import Grid
-    from .prompt import random_prompt
-    from .sweep import trainability_map
-    from .trainers import LinearTransformer
-
-    prompt = random_prompt(examples, dim, seed=prompt_seed)
-    trainer = LinearTransformer(prompt, mode=mode, n_steps=n_steps, init_scale=init_scale, seed=seed)
-    grid = Grid(**dict([_axis(x), _axis(y)]))
-    runs = trainability_map(grid, trainer, store=store, workers=workers, progress=True)
-    if picture:
-        from . import plot
-        from .study_product_map import predict_linear_transformer
-
-        ax = plot.trainability(runs, predicted=predict_linear_transformer(grid, trainer))
-        plot.save(ax.figure, picture)
-    print(_summary(runs))
-
-
+app.add_typer(cli_map.app, name="map")
 app.add_typer(cli_sweep.app, name="sweep")
 for command in (
     cli_validate.validate,
@@ -159,25 +118,3 @@ for command in (
     cli_fractal.dimension,
 ):
     app.command()(command)
-
-
-def _axis(text: str):
-    """Read name:low:high:pixels[:log]."""
-    from .grid import linear_axis, log_axis
-
-    name, *numbers = text.split(":")
-    log = numbers[-1:] == ["log"]
-    try:
-        low, high, n = numbers[:-1] if log else numbers
-        return name, (log_axis if log else linear_axis)(float(low), float(high), int(n))
-    except ValueError as error:
-        raise ValueError(
-            f"axis {text!r}: write name:low:high:pixels[:log], as lr:0.01:1:64:log ({error})"
-        ) from error
-
-
-def _summary(runs) -> str:
-    from ._contract import Status
-
-    parts = ((s.name.lower(), int((runs["status"] == s).sum())) for s in Status)
-    return ", ".join(f"{count} {name}" for name, count in parts if count)

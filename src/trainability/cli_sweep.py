@@ -81,7 +81,7 @@ def zoom(
     In Python: `trainability.zoom`, `trainability.film`, `trainability.contact_sheet`.
     """
     from . import plot
-    from .cli import _axis
+    from .cli_map import read_axis
     from .frames import roughest_point
     from .frames import zoom as train_frames
     from .grid import Grid
@@ -90,7 +90,7 @@ def zoom(
     from .sweep import trainability_map
     from .trainers import MLP
 
-    grid = Grid(**dict([_axis(x), _axis(y)]))
+    grid = Grid(**dict([read_axis(x), read_axis(y)]))
     trainer = MLP(activation=activation, width=width, n_steps=n_steps, batch_size=batch_size, seed=seed)
     if at:
         point = _point(at)

@@ -1,0 +1,80 @@
+"""Maps from the command line: what is trained, drawn, continued, and what it would cost."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import trainability as tr
+from trainability import cli
+
+AXES = ("--x", "lr_in:0.1:1e4:12:log", "--y", "lr_out:0.1:1e4:10:log")
+
+
+def run(*words):
+    return CliRunner().invoke(cli.app, [str(w) for w in words], catch_exceptions=False).stdout
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_help_teaches_and_names_the_function(network):
+    text = run("map", network, "--help")
+    assert "In Python" in text
+    assert "trainability_map" in text
+
+
+def test_a_linear_map_trains_draws_and_continues(tmp_path):
+    store, picture = tmp_path / "m.zarr", tmp_path / "m.png"
+    axes = ("--x", "lr:0.03:0.6:12:log", "--y", "imbalance:-1:1:10")
+    text = run("map", "linear", store, *axes, "--n-steps", 50, "--picture", picture)
+    assert "diverged" in text
+    assert picture.stat().st_size > 5_000
+    again = run("map", "linear", store, *axes, "--n-steps", 50)
+    assert again.splitlines()[-1] == text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ((), {}),
+        (("--activation", "relu", "--depth", 2), {"activation": "relu", "depth": 2}),
+        (("--batch-size", 3, "--dtype", "float32"), {"batch_size": 3, "dtype": "float32"}),
+        (("--n-data", 1, "--engine", "numpy", "--seed", 3), {"n_data": 1, "engine": "numpy", "seed": 3}),
+    ],
+)
+def test_a_map_of_small_networks_is_that_of_its_trainer(tmp_path, options, settings):
+    store = tmp_path / "m.zarr"
+    answer = json.loads(run("map", "mlp", store, *AXES, "--width", 4, "--n-steps", 30, "--json", *options))
+    grid = tr.Grid(lr_in=tr.log_axis(0.1, 1e4, 12), lr_out=tr.log_axis(0.1, 1e4, 10))
+    runs = tr.trainability_map(grid, tr.trainers.MLP(width=4, n_steps=30, **settings))
+    kept = xr.open_zarr(store, consolidated=False)
+    for name in runs:
+        np.testing.assert_array_equal(kept[name], runs[name])
+    assert sum(answer.values()) == 120
+    assert answer["converged"] == int((runs["status"] == tr.Status.CONVERGED).sum())
+
+
+def test_the_offset_of_every_step_is_an_axis(tmp_path):
+    axes = ("--x", "offset:0.01:10:6:log", "--y", "lr:0.1:1e4:6:log")
+    words = ("--width", 4, "--n-steps", 30, "--json")
+    once, per_step = (
+        json.loads(run("map", "mlp", tmp_path / mode, *axes, *words, "--offset-mode", mode))
+        for mode in ("once", "per_step")
+    )
+    assert once != per_step
+
+
+def test_a_refined_map_says_what_was_inferred_and_is_drawn_whole(tmp_path):
+    picture = tmp_path / "m.png"
+    axes = ("--x", "lr_in:0.1:1e4:64:log", "--y", "lr_out:0.1:1e4:64:log")
+    words = ("--width", 4, "--n-steps", 30, "--refine", "--picture", picture)
+    assert " inferred" in run("map", "mlp", tmp_path / "m.zarr", *axes, *words)
+    assert picture.stat().st_size > 5_000
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path):
+    words = ("map", "mlp", tmp_path / "m.zarr", *AXES, "--width", 4, "--n-steps", 30, "--dry-run")
+    assert json.loads(run(*words, "--json"))["runs"] == 120
+    assert "120 runs of" in run(*words)
+    assert not list(tmp_path.iterdir())
