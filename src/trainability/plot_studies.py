@@ -15,6 +15,7 @@ from .grid import Grid, linear_axis
 from .lyapunov import lyapunov_map
 from .maps import product_map
 from .outcomes import Outcome, basins
+from .plot_study_exponents import explained_variance, loss_over_exponents, measured_against_predicted
 from .studies import Study
 
 # Effective steps of the phase portraits: one that converges, one with a 2-cycle, one chaotic.
@@ -82,8 +83,35 @@ def product_map_pictures(study: Study) -> list[Picture]:
     ]
 
 
+def exponents_pictures(study: Study) -> list[Picture]:
+    """Draw the study of the two exponents."""
+    return [
+        Picture(
+            "loss-over-exponents",
+            "Each dot is a network: its test loss after training over its two exponents, predicted at "
+            "initialization and times the depth. Black lines: where an exponent vanishes. Between -1 and 1 the "
+            "signal changes by less than a factor e through the whole network; beyond, the axes are logarithmic.",
+            loss_over_exponents(study),
+        ),
+        Picture(
+            "explained-variance",
+            "Left: share of the variance of the test loss that is predicted for runs held out of the fit. Right: "
+            "predicted against observed, one dot a network.",
+            explained_variance(study),
+        ),
+        Picture(
+            "measured-exponents",
+            "Exponents measured on the weights that were trained, against those of infinitely wide networks.",
+            measured_against_predicted(study),
+        ),
+    ]
+
+
 # By the names in `studies.STUDIES`.
-DRAWINGS: dict[str, Callable[[Study], list[Picture]]] = {"product-map": product_map_pictures}
+DRAWINGS: dict[str, Callable[[Study], list[Picture]]] = {
+    "product-map": product_map_pictures,
+    "exponents": exponents_pictures,
+}
 
 
 def product_map_diagram(low: float = 0.2, high: float = 2.02, columns: int = 1800) -> Figure:

@@ -72,7 +72,12 @@ class _Studies(Mapping[str, Callable[..., Study]]):
 
 # Each is called as f(*, size="quick", stores=None, workers=1, progress=False) and continues from its stores;
 # `plot_studies.DRAWINGS` has the function of the same name that draws it.
-STUDIES: Mapping[str, Callable[..., Study]] = _Studies({"product-map": "study_product_map:product_map_study"})
+STUDIES: Mapping[str, Callable[..., Study]] = _Studies(
+    {
+        "product-map": "study_product_map:product_map_study",
+        "exponents": "study_exponents:exponents_study",
+    }
+)
 
 
 def check_size(size: str) -> None:

@@ -229,22 +229,35 @@ def outputs(
     x = x + table.repeat(examples, 1)  # (member, example · window, d_model)
 
     for layer in range(model.n_layers):
-        w = {name: W[f"blocks.{layer}.{name}"] for name in _block_names(model)}
-        for branch, norm, alpha in ((_attention, "norm1", strengths[0]), (_mlp, "norm2", strengths[1])):
-            y = _normalised(w, norm, x) if model.norm == "pre" else x
-            skip = y if model.residual == "normed" else x
-            if model.residual != "one":
-                skip = torch.sqrt(1 - alpha * alpha) * skip
-            x = skip + alpha * branch(model, w, y, (members, examples, window))
-            if model.norm == "post":
-                x = _normalised(w, norm, x)
+        w = {name: W[f"blocks.{layer}.{name}"] for name in block_names(model)}
+        x = block(model, w, x, strengths, (members, examples, window))
     if model.final_norm:
         x = _normalised(W, "norm_final", x)
     x = torch.baddbmm(W["head_bias"][:, None], x, W["head"])
     return x.view(members, examples, window, model.n_outputs)
 
 
-def _block_names(model: Architecture) -> list[str]:
+def block(
+    model: Architecture,
+    w: Mapping[str, torch.Tensor],
+    x: torch.Tensor,
+    strengths: tuple[torch.Tensor, torch.Tensor],
+    sizes: tuple[int, int, int],
+) -> torch.Tensor:
+    """The stream after one block: (member, example · window, d_model) in and out; `w` by `block_names`."""
+    for branch, norm, alpha in ((_attention, "norm1", strengths[0]), (_mlp, "norm2", strengths[1])):
+        y = _normalised(w, norm, x) if model.norm == "pre" else x
+        skip = y if model.residual == "normed" else x
+        if model.residual != "one":
+            skip = torch.sqrt(1 - alpha * alpha) * skip
+        x = skip + alpha * branch(model, w, y, sizes)
+        if model.norm == "post":
+            x = _normalised(w, norm, x)
+    return x
+
+
+def block_names(model: Architecture) -> list[str]:
+    """Names of the tensors of one block."""
     at = "blocks.0."
     return [p.name.removeprefix(at) for p in model.parameters if p.name.startswith(at)]
 

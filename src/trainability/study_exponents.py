@@ -1,0 +1,448 @@
+"""Two exponents at initialization against the test loss of trained transformers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from .claims import Claim, Verdict
+from .geometry import predict_exponents
+from .grid import Grid
+from .initialization import Initialization
+from .initialization_sample import LOGARITHMIC, RANGES, InitializationSample
+from .loss_prediction import Lead, Prediction, SurfaceMinimum, cross_validate, lead, surface_minimum
+from .measure import measure_exponents
+from .studies import Study, check_size
+from .sweep import trainability_map
+from .trainers import Transformer
+from .trainers._transformer_module import initial_blocks
+from .trainers.tasks import synthetic_text, text_task
+
+PAPER = "arXiv:2403.02579"
+COMMAND = "trainability validate --study exponents --size {}"
+
+# Fixed before the comparison. The learning rate is the better of 0.003 and 0.01 in 40-step runs of 32 other random
+# points, which were not looked at by their exponents; the other two are a control.
+LR, OTHER_LRS = 0.01, (0.003, 0.03)
+
+# "Well predicted" means more than half of the variance, out of sample; "vanishes" means less than one e-fold
+# over the whole depth.
+WELL, FLAT = 0.5, 1.0
+
+TILE = 64  # initializations trained together, and lost when a run is killed
+
+
+@dataclass(frozen=True)
+class _Plan:
+    points: int
+    depths: tuple[int, ...]  # the last is the study's own, the others show how the agreement depends on depth
+    d_model: int
+    window: int
+    n_steps: int
+    replicates: int  # points trained again from other weights, to tell how much of the loss is luck
+    measured: int  # points whose exponents are measured on their own weights
+
+
+_PLANS = {
+    "quick": _Plan(points=64, depths=(3, 6), d_model=16, window=8, n_steps=50, replicates=32, measured=4),
+    "standard": _Plan(
+        points=320, depths=(4, 12), d_model=24, window=8, n_steps=150, replicates=64, measured=32
+    ),
+    "full": _Plan(
+        points=2048, depths=(4, 12, 24), d_model=128, window=64, n_steps=3000, replicates=512, measured=256
+    ),
+}
+
+
+def _like(plan: _Plan) -> Initialization:
+    """What all points share: a causal decoder with the skip √(1 - alpha²) and tanh in its MLPs."""
+    return Initialization(
+        n_tokens=plan.window, alpha_attn=0.5, alpha_mlp=0.5, sigma_attn=1.0, sigma_mlp=1.0, causal=True
+    )
+
+
+def _trainer(plan: _Plan, depth: int, *, lr: float = LR, seed: int = 0) -> Transformer:
+    task = text_task(synthetic_text(), window=plan.window)
+    return Transformer.geometry(
+        _like(plan), task, d_model=plan.d_model, n_layers=depth, n_steps=plan.n_steps, lr=lr, seed=seed
+    )
+
+
+def _sample(plan: _Plan, depth: int, **options: Any) -> InitializationSample:
+    return InitializationSample(trainer=_trainer(plan, depth, **options), size=plan.points)
+
+
+def _train(plan: _Plan, sample: InitializationSample, name: str, points: int | None = None, **options: Any):
+    """Train a sample's first points, in a store of its own."""
+    grid = Grid(initialization=np.arange(points or plan.points, dtype=float))
+    stores = options.pop("stores")
+    store = Path(stores) / f"{name}.zarr" if stores else None
+    return trainability_map(
+        grid, sample, store=store, tile=(min(TILE, len(grid["initialization"])),), **options
+    )
+
+
+def _train_all(plan: _Plan, **options: Any) -> dict[str, xr.Dataset]:
+    """Every map of the study: one for each depth, then the two controls at the study's own depth."""
+    depth = plan.depths[-1]
+    maps = {
+        f"depth-{n}": _train(plan, _sample(plan, n), f"depth-{n}", **options) for n in reversed(plan.depths)
+    }
+    maps["seed-1"] = _train(plan, _sample(plan, depth, seed=1), "seed-1", plan.replicates, **options)
+    for lr in OTHER_LRS:
+        maps[f"lr-{lr}"] = _train(plan, _sample(plan, depth, lr=lr), f"lr-{lr}", **options)
+    return maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the maps of one study say."""
+
+    exponents: Prediction  # of the loss, from both
+    others: dict[str, Prediction]
+    leads: dict[str, Lead]  # of both exponents over each of the others
+    depths: dict[int, Prediction]
+    rates: dict[float, Prediction]  # at other learning rates
+    best_rate: Prediction
+    least: SurfaceMinimum  # in exponents x depth
+    ceiling: float  # R² of the mean loss over weights, from pairs of runs that differ in their weights alone
+
+
+def exponents_study(
+    *,
+    size: str = "quick",
+    stores: str | Path | None = None,
+    workers: int = 1,
+    progress: Any = False,
+) -> Study:
+    """Ask whether two exponents at initialization predict how well a transformer learns.
+
+    Transformers over a low-discrepancy design of alpha_attn, alpha_mlp, sigma_attn and sigma_mlp are trained for
+    the same number of steps; their test losses are predicted, out of sample, from the angle and the gradient exponent
+    alone, from either, and from the four hyperparameters.
+
+    Parameters
+    ----------
+    size : "quick", "standard" or "full", optional
+        64 points and 6 blocks; 320 and 12 (15 minutes of one core); 2048 and 24.
+    stores : path, optional
+        Folder in which the maps are stored; a second call continues or reuses them.
+    workers : int, optional
+        Processes.
+    progress : bool or callable, optional
+        As in `trainability_map`.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ValueError
+        If the size is unknown.
+
+    References
+    ----------
+    arXiv:2403.02579; theory/22 (eq:angle), theory/23 (eq:gradient).
+
+    Examples
+    --------
+    >>> from trainability import exponents_study
+    >>> exponents_study(size="huge")
+    Traceback (most recent call last):
+        ...
+    ValueError: size='huge' is none of quick, standard, full; choose one of them
+    """
+    check_size(size)
+    plan = _PLANS[size]
+    maps = _train_all(plan, stores=stores, workers=workers, progress=progress)
+    runs = {f"depth-{n}": _joined(plan, n, maps[f"depth-{n}"]) for n in plan.depths}
+    main = runs[f"depth-{plan.depths[-1]}"]
+    for lr in OTHER_LRS:
+        main[f"test_loss_lr_{lr}"] = maps[f"lr-{lr}"]["test_loss"]
+    found = _find(plan, runs, maps)
+    measured = _measure(plan)
+    main["predicted_loss"] = ("initialization", found.exponents.predicted)
+    return Study(
+        name="exponents",
+        title="Two exponents and trained transformers",
+        question="Do the angle and the gradient exponent at initialization predict the test loss after training?",
+        answer=_answer(plan, found),
+        runs={**runs, "measured": measured},
+        tables={
+            "Test loss predicted out of sample": _table(found),
+            "Where the fitted loss is least, exponents x depth": _place_table(found),
+            "Measured less predicted exponent, nats per block": _measured_table(measured),
+        },
+        claims=_claims(size, plan, found),
+        settings=_settings(size, plan),
+        notes=_notes(plan, main, found),
+    )
+
+
+def loss_coordinates(exponents: xr.Dataset, depth: int) -> np.ndarray:
+    """Both exponents as the fit sees them, (n, 2): asinh of the e-folds that each makes over the whole depth.
+
+    Linear within an e-fold of zero, logarithmic beyond it: once a signal is lost in e^10 it cannot be more lost in
+    e^20, and the zero lines, which the claim is about, keep their places.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"angle": ("initialization", [0.0, 0.5]), "gradient": ("initialization", [-0.5, 0.0])})
+    >>> loss_coordinates(ds, 10).round(2)
+    array([[ 0.  , -2.31],
+           [ 2.31,  0.  ]])
+    """
+    return np.arcsinh(depth * np.column_stack([exponents["angle"], exponents["gradient"]]))
+
+
+def _joined(plan: _Plan, depth: int, observed: xr.Dataset) -> xr.Dataset:
+    """Design, predicted exponents and trained losses of each point."""
+    sample = _sample(plan, depth)
+    # Tokens enter with mean square 1; exponents are means over the blocks that the network has.
+    predicted = [predict_exponents(init, depth=depth, q=1.0) for init in sample.initializations(_like(plan))]
+    found = {name: ("initialization", values) for name, values in sample.values.items()}
+    found["angle"] = ("initialization", np.array([p.angle for p in predicted]))
+    found["gradient"] = ("initialization", np.array([p.gradient for p in predicted]))
+    title = f"{plan.points} initializations of {depth} blocks, predicted exponents and test loss"
+    return observed.assign(found).assign_attrs(observed.attrs | {"title": title, "depth": depth})
+
+
+def _losses(plan: _Plan, observed: xr.Dataset) -> np.ndarray:
+    """Test losses, capped at that of a guess, which is also what a diverged run gets."""
+    guess = np.log(_trainer(plan, plan.depths[-1]).task.n_outputs)
+    return np.minimum(np.nan_to_num(observed["test_loss"].values, nan=np.inf), guess)
+
+
+def _find(plan: _Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset]) -> _Found:
+    depth = plan.depths[-1]
+    main = runs[f"depth-{depth}"]
+    x, losses = loss_coordinates(main, depth), _losses(plan, main)
+    raw = np.column_stack([np.log(main[name]) if name in LOGARITHMIC else main[name] for name in RANGES])
+    both = cross_validate(x, losses)
+    others = {
+        "angle exponent alone": cross_validate(x[:, 0], losses),
+        "gradient exponent alone": cross_validate(x[:, 1], losses),
+        "four hyperparameters": cross_validate(raw, losses),
+        "alpha_attn alone": cross_validate(raw[:, 0], losses),
+        "both exponents, 10 neighbours": cross_validate(x, losses, form="neighbours"),
+        "four hyperparameters, 10 neighbours": cross_validate(raw, losses, form="neighbours"),
+    }
+    rates = {lr: _losses(plan, maps[f"lr-{lr}"]) for lr in OTHER_LRS}
+    twin = _losses(plan, maps["seed-1"])
+    return _Found(
+        exponents=both,
+        others=others,
+        leads={name: lead(both, other) for name, other in others.items()},
+        depths={
+            n: cross_validate(loss_coordinates(runs[f"depth-{n}"], n), _losses(plan, runs[f"depth-{n}"]))
+            for n in plan.depths
+        },
+        rates={lr: cross_validate(x, found) for lr, found in rates.items()},
+        best_rate=cross_validate(x, np.minimum(losses, np.min(list(rates.values()), axis=0))),
+        least=surface_minimum(x, losses),
+        ceiling=float(1 - np.mean((twin - losses[: len(twin)]) ** 2) / 2 / losses[: len(twin)].var()),
+    )
+
+
+def _measure(plan: _Plan) -> xr.Dataset:
+    """Exponents of the first points, measured on the weights that were trained."""
+    depth = plan.depths[-1]
+    sample, trainer = _sample(plan, depth), _trainer(plan, depth)
+    rows = []
+    for i, init in enumerate(sample.initializations(_like(plan))[: plan.measured]):
+        blocks, stream = initial_blocks(
+            trainer, {name: values[i] for name, values in sample.values.items()}, n_windows=4
+        )
+        measured = measure_exponents(blocks, stream, blocks=list(blocks))
+        predicted = predict_exponents(init, depth=depth, q=1.0)
+        rows.append(
+            (
+                measured.angle,
+                measured.gradient,
+                measured.angle_stderr,
+                measured.gradient_stderr,
+                predicted.angle,
+                predicted.gradient,
+            )
+        )
+    names = ("angle", "gradient", "angle_stderr", "gradient_stderr", "predicted_angle", "predicted_gradient")
+    return xr.Dataset(
+        {
+            name: ("initialization", np.array(column))
+            for name, column in zip(names, zip(*rows, strict=True), strict=True)
+        },
+        attrs={"title": f"exponents of {plan.measured} networks as drawn, measured and predicted"},
+    )
+
+
+def _efolds(least: SurfaceMinimum) -> tuple[np.ndarray, np.ndarray]:
+    """Place and interval of the minimum in exponents x depth."""
+    return np.sinh(least.place), np.sinh(least.interval)
+
+
+def _span(interval, form: str = ".2f") -> str:
+    low, high = interval
+    return f"{low:{form}} to {high:{form}}"
+
+
+def _answer(plan: _Plan, found: _Found) -> str:
+    both = found.exponents
+    raw, single = found.others["four hyperparameters"], _best_single(found)
+    place, interval = _efolds(found.least)
+    return (
+        f"The two exponents alone predict the test loss of {plan.points} transformers of {plan.depths[-1]} blocks "
+        f"with R² {both.r2:.2f} ({_span(both.r2_interval)}) and rank correlation {both.rank:.2f} "
+        f"({_span(both.rank_interval)}), out of sample. The better of them alone has "
+        f"R² {found.others[single].r2:.2f}, the four hyperparameters by the same form {raw.r2:.2f}, shuffled "
+        f"losses at most {both.null_r2:.2f} in 95 of 100 cases. The fitted loss is least where the angle exponent "
+        f"times depth is {place[0]:+.2f} "
+        f"({_span(interval[0], '+.2f')}) and the gradient exponent times depth {place[1]:+.2f} "
+        f"({_span(interval[1], '+.2f')})."
+    )
+
+
+def _best_single(found: _Found) -> str:
+    return max(("angle exponent alone", "gradient exponent alone"), key=lambda name: found.others[name].r2)
+
+
+def _table(found: _Found) -> pd.DataFrame:
+    rows: list[tuple[str, Prediction, Lead | None]] = [("both exponents", found.exponents, None)]
+    rows += [(name, p, found.leads[name]) for name, p in found.others.items()]
+    rows += [(f"both exponents, {n} blocks", p, None) for n, p in list(found.depths.items())[:-1]]
+    rows += [(f"both exponents, learning rate {lr}", p, None) for lr, p in found.rates.items()]
+    rows += [("both exponents, each point at its best learning rate", found.best_rate, None)]
+    return pd.DataFrame(
+        {
+            "predicted from": name,
+            "R²": f"{p.r2:.3f} ({_span(p.r2_interval, '.3f')})",
+            "rank correlation": f"{p.rank:.3f} ({_span(p.rank_interval, '.3f')})",
+            "shuffled, 95th percentile of R²": f"{p.null_r2:.3f}",
+            "lead of both exponents": f"{ahead.value:+.3f} ({_span(ahead.interval, '+.3f')})"
+            if ahead
+            else "",
+            "lead seen with 80 %": f"{ahead.smallest:.3f}" if ahead else "",
+        }
+        for name, p, ahead in rows
+    )
+
+
+def _place_table(found: _Found) -> pd.DataFrame:
+    place, interval = _efolds(found.least)
+    return pd.DataFrame(
+        {"exponent": name, "least loss at": f"{place[i]:+.2f}", "95 % interval": _span(interval[i], "+.2f")}
+        for i, name in enumerate(("angle", "gradient"))
+    )
+
+
+def _measured_table(measured: xr.Dataset) -> pd.DataFrame:
+    rows = []
+    for name in ("angle", "gradient"):
+        off = (measured[name] - measured[f"predicted_{name}"]).values
+        spread = off.std(ddof=1)
+        rows.append(
+            {
+                "exponent": name,
+                "mean difference": f"{off.mean():+.3f} ± {spread / np.sqrt(len(off)):.3f}",
+                "standard deviation": f"{spread:.3f}",
+                "median standard error of one": f"{float(measured[f'{name}_stderr'].median()):.3f}",
+                "rank correlation": f"{stats.spearmanr(measured[name], measured[f'predicted_{name}']).statistic:.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _claims(size: str, plan: _Plan, found: _Found) -> tuple[Claim, ...]:
+    both, single = found.exponents, _best_single(found)
+    ahead, raw = found.leads[single], found.leads["four hyperparameters"]
+    place, interval = _efolds(found.least)
+    command = COMMAND.format(size)
+
+    def claim(name: str, text: str, measured: str, span, allowed: tuple[float, float]) -> Claim:
+        span = tuple(map(float, span))
+        return Claim(
+            name=name,
+            paper=PAPER,
+            text=text,
+            measured=measured,
+            interval=span,
+            verdict=Verdict.of(span, allowed),
+            command=command,
+        )
+
+    of = f"{plan.points} initializations of {plan.depths[-1]} blocks"
+    return (
+        claim(
+            "exponents-predict-loss",
+            "The final test loss is well predicted by the angle and the gradient exponent at initialization.",
+            f"R² {both.r2:.2f} out of sample, {of}; well means above {WELL}.",
+            both.r2_interval,
+            (WELL, 1.0),
+        ),
+        claim(
+            "both-exponents-are-needed",
+            "Both exponents together predict the final test loss better than either.",
+            f"R² {ahead.value:+.2f} above the {single}, {of}; {ahead.smallest:.2f} would be seen with 80 %.",
+            ahead.interval,
+            (0.0, np.inf),
+        ),
+        claim(
+            "exponents-hold-what-hyperparameters-say",
+            "The two exponents predict the final test loss as well as the four hyperparameters do.",
+            f"R² {raw.value:+.2f} above the hyperparameters, {of}; 0.05 less counts as equal, and {raw.smallest:.2f} "
+            "would be seen with 80 %.",
+            raw.interval,
+            (-0.05, np.inf),
+        ),
+        *(
+            claim(
+                f"loss-least-at-vanishing-{name}-exponent",
+                f"The final test loss is least where the {name} exponent vanishes.",
+                f"Least at {name} exponent x depth {place[i]:+.2f}, {of}; within {FLAT:g} counts as vanishing.",
+                interval[i],
+                (-FLAT, FLAT),
+            )
+            for i, name in enumerate(("angle", "gradient"))
+        ),
+    )
+
+
+def _settings(size: str, plan: _Plan) -> dict[str, Any]:
+    return {
+        "size": size,
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in vars(plan).items()},
+        "lr": LR,
+        "other_lrs": list(OTHER_LRS),
+        "ranges": {name: list(ends) for name, ends in RANGES.items()},
+        "coordinates": "asinh(exponent x depth)",
+        "form": "quadratic least squares, 10 folds; hyperparameters: alphas and log sigmas",
+        "loss": "test loss after the last step, at most that of a guess",
+        "well_predicted_above_r2": WELL,
+        "vanishing_within_efolds": FLAT,
+    }
+
+
+def _notes(plan: _Plan, main: xr.Dataset, found: _Found) -> str:
+    best = main["test_loss"].values <= np.quantile(main["test_loss"], 0.1)
+    depth = plan.depths[-1]
+    angle, gradient = (depth * main[name].values[best] for name in ("angle", "gradient"))
+    across = ", ".join(f"{p.r2:.2f} ({_span(p.r2_interval)}) at {n} blocks" for n, p in found.depths.items())
+    return (
+        f"The tenth of runs with the least loss has angle exponents x depth from {angle.min():+.2f} to "
+        f"{angle.max():+.2f} (median {np.median(angle):+.2f}) and gradient exponents x depth from "
+        f"{gradient.min():+.2f} to {gradient.max():+.2f} (median {np.median(gradient):+.2f}). "
+        "The least fitted loss is sought where there are runs, and there are none much below the line on which both "
+        "exponents are equal. Both vanish together only as alpha_attn does; the design ends at "
+        f"alpha_attn = {RANGES['alpha_attn'][0]}.\n\n"
+        f"The luck of the weights leaves room for predictions up to an R² of {found.ceiling:.2f} "
+        f"({plan.replicates} pairs), which is the most that a predictor blind to the weights can reach. "
+        f"R² of both exponents: {across}.\n\n"
+        f"Every run has {plan.n_steps} steps of Adam on a synthetic text. The claim is about trained networks; "
+        "what is compared here are equal, short budgets, in which learning fast and learning well are not told "
+        f"apart. Widths are {plan.d_model}, and theory's are infinite: exponents are off by the differences in "
+        "the table."
+    )
