@@ -41,8 +41,8 @@ class Trainer(Protocol):
         ...
 
     @property
-    def observables(self) -> Mapping[str, tuple[str, str]]:
-        """Name of each observable -> its dtype and what it is."""
+    def observables(self) -> Mapping[str, tuple]:
+        """Name of each observable -> its dtype and what it is; of a vector in each pixel also (dim, size)."""
         ...
 
     @property
@@ -55,7 +55,7 @@ class Trainer(Protocol):
         ...
 
     def __call__(self, pixels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Train n pixels: hyperparameters (n,) in, each observable (n,) out."""
+        """Train n pixels: hyperparameters (n,) in, each observable (n,) out, or (n, size)."""
         ...
 
     def status(self, observables: Mapping[str, Any]) -> np.ndarray:

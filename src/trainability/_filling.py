@@ -26,7 +26,7 @@ def copy_known(sheet: MapInMemory, grid: Grid, known: xr.Dataset) -> None:
     """Copy the trained pixels whose coordinates are the grid's, to the last bit."""
     pairs = [np.intersect1d(grid[name], known[name], return_indices=True)[1:] for name in grid]
     here, there = np.ix_(*(p[0] for p in pairs)), np.ix_(*(p[1] for p in pairs))
-    source = {name: np.zeros(grid.shape, array.dtype) for name, array in sheet.arrays.items()}
+    source = {name: np.zeros(array.shape, array.dtype) for name, array in sheet.arrays.items()}
     for name, values in source.items():
         values[here] = known[name].values[there]
     shared = is_trained(source["status"])
@@ -148,10 +148,10 @@ def _commit(sheet: MapInMemory, i: int, mask: np.ndarray, found: Mapping[str, An
     values = {}
     for name, array in sheet.arrays.items():
         if name in found:
-            whole = mask.all()
-            values[name] = np.empty(mask.shape, array.dtype) if whole else sheet.read(name, i)
+            whole, vector = mask.all(), array.shape[mask.ndim :]
+            values[name] = np.empty((*mask.shape, *vector), array.dtype) if whole else sheet.read(name, i)
             new = np.asarray(found[name])
-            if new.shape not in ((), (int(mask.sum()),)):
+            if new.shape not in ((), (int(mask.sum()), *vector)):
                 raise ValueError(f"the trainer returned {name} of shape {new.shape} for {mask.sum()} pixels")
             values[name][mask] = new
         elif not written:

@@ -28,11 +28,23 @@ Tile = tuple[slice, ...]
 
 
 class Variable(NamedTuple):
-    """One array of a map before anything is known of it."""
+    """One array of a map before anything is known of it; `dim` and `size` are of a vector in each pixel."""
 
     dtype: str
     fill: float
     attrs: dict[str, Any]
+    dim: str = ""
+    size: int = 1
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dimensions after the grid's."""
+        return (self.dim,) if self.dim else ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions after the grid's."""
+        return (self.size,) if self.dim else ()
 
 
 class MapInMemory:
@@ -45,7 +57,7 @@ class MapInMemory:
     def __init__(self, grid: Grid, variables: Mapping[str, Variable], *, tile: tuple[int, ...]):
         self.tiles = grid.tiles(tile)
         self.arrays: Mapping[str, Any] = {
-            name: np.full(grid.shape, v.fill, v.dtype) for name, v in variables.items()
+            name: np.full((*grid.shape, *v.shape), v.fill, v.dtype) for name, v in variables.items()
         }
         self.status = self.arrays["status"]
         self.failures: Path | None = None
@@ -140,7 +152,11 @@ class MapOnDisk(MapInMemory):
         dropped = []
         for i, cut in enumerate(self.tiles):
             place = "/".join(str(c.start // size) for c, size in zip(cut, self.tile, strict=True))
-            files = {name: self._path / name / "c" / place for name in self.arrays}
+            # A vector in each pixel is one chunk long.
+            files = {
+                name: self._path / name / "c" / (place + "/0" * (array.ndim - len(cut)))
+                for name, array in self.arrays.items()
+            }
             if not files["status"].exists():
                 continue  # pending; whatever stands beside it is written again
             if all(_is_whole(file) for file in files.values()) or not self.claim(i):
@@ -380,12 +396,12 @@ def _write_template(path: Path, grid: Grid, variables: Mapping[str, Variable], t
     for name, variable in variables.items():
         group.create_array(
             name,
-            shape=grid.shape,
-            chunks=tuple(min(t, n) for t, n in zip(tile, grid.shape, strict=True)),
+            shape=(*grid.shape, *variable.shape),
+            chunks=(*(min(t, n) for t, n in zip(tile, grid.shape, strict=True)), *variable.shape),
             dtype=variable.dtype,
             compressors=codecs,
             fill_value=variable.fill,
-            dimension_names=list(grid),
+            dimension_names=[*grid, *variable.dims],
             attributes=variable.attrs,
         )
     if path.exists():

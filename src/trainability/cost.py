@@ -104,7 +104,11 @@ def estimate_cost(grid: Grid, trainer: Trainer, *, workers: int = 1) -> Cost:
     per_run = times[-1] / pixels[-1]
     rates = np.array(times[-3:]) / np.array(pixels[-3:])
     spread = float(np.ptp(rates)) if len(rates) > 1 else per_run
-    itemsize = sum(np.dtype(dtype).itemsize for dtype, _ in trainer.observables.values()) + 1
+    sizes = (
+        np.dtype(dtype).itemsize * (extra[0][1] if extra else 1)
+        for dtype, _, *extra in trainer.observables.values()
+    )
+    itemsize = sum(sizes) + 1
     flops = getattr(trainer, "flops_per_run", None)
     return Cost(
         runs=runs,

@@ -72,7 +72,8 @@ def trainability_map(
     Returns
     -------
     Dataset, dims the grid's axes
-        The trainer's raw observables and `status` (int8 `Status`); attrs hold the provenance.
+        The trainer's raw observables, a vector in each pixel with a dim of its own last, and `status` (int8
+        `Status`); attrs hold the provenance.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def trainability_map(
     if explore != refine is not True or (explore and (explore < 2 or explore & (explore - 1))):
         raise ValueError(f"refine={refine} must be a power of two above 1, or True for {EXPLORE}")
 
-    attrs, variables = _attrs(trainer, grid), _variables(trainer)
+    attrs, variables = _attrs(trainer, grid), _variables(trainer, grid)
     if known is not None:
         _check_known(known, grid, attrs)
     if store is None:
@@ -155,7 +156,7 @@ def trainability_map(
                 f"first: tile {_describe(sheet.tiles[i])}: {reason}",
                 stacklevel=2,
             )
-        arrays = {name: (tuple(grid), sheet.read_all(name), v.attrs) for name, v in variables.items()}
+        arrays = {name: ((*grid, *v.dims), sheet.read_all(name), v.attrs) for name, v in variables.items()}
     return xr.Dataset(arrays, coords=grid.coords(), attrs=attrs)
 
 
@@ -246,12 +247,18 @@ def _attrs(trainer: Trainer, grid: Grid) -> dict[str, str]:
     }
 
 
-def _variables(trainer: Trainer) -> dict[str, Variable]:
+def _variables(trainer: Trainer, grid: Grid) -> dict[str, Variable]:
     """Describe the arrays of a map: the trainer's observables, then `status`."""
-    variables = {
-        name: Variable(dtype, np.nan if np.dtype(dtype).kind == "f" else -1, {"long_name": text})
-        for name, (dtype, text) in trainer.observables.items()
-    }
+    variables = {}
+    for name, (dtype, text, *extra) in trainer.observables.items():
+        dim, size = extra[0] if extra else ("", 1)
+        if dim in grid or size < 1:
+            raise ValueError(
+                f"observable {name!r} has the dimension {dim!r} of size {size}; it needs a size of at least 1 and "
+                f"another name than the axes {', '.join(grid)}"
+            )
+        fill = np.nan if np.dtype(dtype).kind == "f" else -1
+        variables[name] = Variable(dtype, fill, {"long_name": text}, dim, size)
     return {**variables, "status": Variable("int8", int(Status.PENDING), STATUS_ATTRS)}
 
 
