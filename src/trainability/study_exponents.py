@@ -48,7 +48,7 @@ class _Plan:
 
 
 _PLANS = {
-    "quick": _Plan(points=64, depths=(3, 6), d_model=16, window=8, n_steps=50, replicates=32, measured=4),
+    "quick": _Plan(points=40, depths=(2, 4), d_model=16, window=8, n_steps=30, replicates=20, measured=4),
     "standard": _Plan(
         points=320, depths=(4, 12), d_model=24, window=8, n_steps=150, replicates=64, measured=32
     ),
@@ -128,7 +128,7 @@ def exponents_study(
     Parameters
     ----------
     size : "quick", "standard" or "full", optional
-        64 points and 6 blocks; 320 and 12 (15 minutes of one core); 2048 and 24.
+        40 points and 4 blocks; 320 and 12 (15 minutes of one core); 2048 and 24.
     stores : path, optional
         Folder in which the maps are stored; a second call continues or reuses them.
     workers : int, optional
