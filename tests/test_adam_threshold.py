@@ -1,0 +1,41 @@
+"""Adam's stability on a quadratic with a frozen scale, against the threshold of the preconditioned sharpness."""
+
+import numpy as np
+import pytest
+import torch
+
+from trainability.trainers._optimizers import Optimizer
+
+
+def _distance_after(share: float, *, beta1: float, n_steps: int = 4000) -> float:
+    """Norm of the weights after Adam on a coupled quadratic of two parameter groups, begun at norm 1.
+
+    `share` is the largest eigenvalue of D^(1/2) P^(-1/2) H P^(-1/2) D^(1/2), D the groups' learning rates and P
+    Adam's scale, over 2 (1 + beta1) / (1 - beta1). P is frozen: the mean of g² is given, and beta2 is almost 1.
+    """
+    hessian = torch.tensor([[3.0, 1.0, 0.5], [1.0, 2.0, -0.4], [0.5, -0.4, 1.0]], dtype=torch.float64)
+    scale = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    rates = torch.tensor([1.0, 0.3, 0.3], dtype=torch.float64)
+    root = (rates / scale).sqrt()
+    largest = torch.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
+    rates = rates * share * 2 * (1 + beta1) / (1 - beta1) / largest
+    values = {"weight_decay": 0.0, "warmup": 0.0, "clip": 0.0, "beta1": beta1, "beta2": 1 - 1e-15, "eps": 0.0}
+    late = 10**18  # the means are unbiased
+    optimizer = Optimizer("adam", {name: np.array([v]) for name, v in values.items()}, rates[None])
+    W = torch.full((1, 3), 3**-0.5, dtype=torch.float64)
+    memory = (torch.zeros_like(W), scale[None] ** 2)
+    for _ in range(n_steps):
+        W, (mean, _) = optimizer.step(late, W, W @ hessian, memory)
+        memory = (mean, scale[None] ** 2)
+    return float(W.norm())
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
+def test_the_weighted_preconditioned_sharpness_has_the_threshold_of_heavy_ball(beta1):
+    """By hand, along an eigenvector of value s the roots are those of z² - (1 + beta1 - (1 - beta1) s) z + beta1.
+
+    The first to leave the unit circle does so at z = -1, where s = 2 (1 + beta1) / (1 - beta1) and dz/ds = -1: half a
+    percent beside the threshold it is at least 0.01 off the circle, and 4000 steps decide by e^40.
+    """
+    assert _distance_after(0.995, beta1=beta1) < 0.5
+    assert _distance_after(1.005, beta1=beta1) > 10
