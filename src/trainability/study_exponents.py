@@ -25,8 +25,9 @@ from .trainers.tasks import synthetic_text, text_task
 PAPER = "arXiv:2403.02579"
 COMMAND = "trainability validate --study exponents --size {}"
 
-# Fixed before the comparison. The learning rate is the better of 0.003 and 0.01 in 40-step runs of 32 other random
-# points, which were not looked at by their exponents; the other two are a control.
+# Fixed before the comparison. Of 0.003 and 0.01, the learning rate at which the best of 32 other random points
+# came further in 40 steps (most of the others had learned nothing yet at either); their exponents were not looked
+# at. The other two rates are a control.
 LR, OTHER_LRS = 0.01, (0.003, 0.03)
 
 # "Well predicted" means more than half of the variance, out of sample; "vanishes" means less than one e-fold
