@@ -323,10 +323,14 @@ def trainability(runs: xr.Dataset, *, predicted: xr.Dataset | None = None, ax=No
 
 
 def plain_log_ticks(ax: Axes) -> None:
-    """Label logarithmic axes at 1, 2 and 5 of each decade, in plain numbers."""
+    """Label logarithmic axes at 1, 2 and 5 of each decade, or at few decades of many, in plain numbers."""
     for axis in (ax.xaxis, ax.yaxis):
         if axis.get_scale() == "log":
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+            low, high = axis.get_view_interval()
+            few = high / low < 1e4
+            axis.set_major_locator(
+                LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12 if few else 6)
+            )
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
 
