@@ -85,4 +85,4 @@ class Optimizer:
             return np.where(warmup > 0, np.minimum(1, t / warmup), 1.0)
 
     def _column(self, value: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(value[:, None]).to(self.rates)
+        return torch.tensor(value[:, None]).to(self.rates)

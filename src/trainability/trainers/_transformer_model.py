@@ -187,7 +187,7 @@ def losses(
     W: Mapping[str, torch.Tensor],
     inputs: torch.Tensor,
     targets: torch.Tensor,
-    scored: torch.Tensor,
+    scored: torch.Tensor | None,
     strengths: tuple[torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
     """Mean loss of each member over the scored positions of a batch, shape (member,).
@@ -197,18 +197,18 @@ def losses(
     W : tensors (member, *shape), as `Architecture.views` gives them
     inputs : (member, example, window) symbols, or (member, example, window, n_inputs)
     targets : (member, example, window)
-    scored : (window,) of bool
+    scored : (window,) of bool, or None for all
     strengths : alpha_attn and alpha_mlp, (member, 1, 1) each
     """
-    output = outputs(model, W, inputs, strengths)[:, :, scored]  # (member, example, scored, n_outputs)
+    output = outputs(model, W, inputs, strengths)  # (member, example, position, n_outputs)
+    if scored is not None:  # taking all by their indices would be slow
+        output, targets = output[:, :, scored], targets[:, :, scored]
     output = output.to(W["head"].dtype)  # under autocast products are rougher than losses may be
-    targets = targets[:, :, scored]
     if model.discrete:
-        picked = output.gather(-1, targets[..., None])[..., 0]
-        lost = output.logsumexp(-1) - picked
+        lost = functional.cross_entropy(output.flatten(0, 2), targets.flatten(), reduction="none")
     else:
         lost = (output[..., 0] - targets).square()
-    return lost.flatten(1).mean(1)
+    return lost.view(len(output), -1).mean(1)
 
 
 def outputs(
@@ -222,7 +222,7 @@ def outputs(
     embed = W["embed"]
     if model.discrete:
         offsets = torch.arange(members, device=embed.device)[:, None] * model.n_inputs
-        x = embed.reshape(-1, model.d_model)[inputs.flatten(1) + offsets]
+        x = functional.embedding(inputs.flatten(1) + offsets, embed.reshape(-1, model.d_model))
     else:
         x = torch.bmm(inputs.flatten(1, 2), embed)
     table = torch.from_numpy(model.position_table).to(x)
