@@ -34,6 +34,10 @@ from .classification import thresholds as thresholds
 from .classification import transverse_exponent as transverse_exponent
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .conditions import CONDITIONS as CONDITIONS
+from .conditions import Condition as Condition
+from .conditions import published_condition as published_condition
+from .conditions import reference_draw as reference_draw
 from .continuation import BifurcationDiagram as BifurcationDiagram
 from .continuation import Branch as Branch
 from .continuation import NotIsolated as NotIsolated
