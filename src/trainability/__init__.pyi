@@ -165,6 +165,10 @@ from .repeller import escape_survival as escape_survival
 from .repeller import mean_escape_time as mean_escape_time
 from .repeller import repeller_dimension as repeller_dimension
 from .repeller import repeller_exponent as repeller_exponent
+from .replicates import ReplicateFlips as ReplicateFlips
+from .replicates import TwinGrowth as TwinGrowth
+from .replicates import replicate_flips as replicate_flips
+from .replicates import twin_growth as twin_growth
 from .restriction import restrict as restrict
 from .scores import Convergence as Convergence
 from .scores import RuleSensitivity as RuleSensitivity
