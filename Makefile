@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow lint setup clean
+.PHONY: demo test slow lint claims setup clean
 
 demo: setup  ## all studies at their quick size; leaves out/demo/report.html
 	$(BIN)/trainability validate --size quick --out out/demo --workers 2
@@ -14,6 +14,9 @@ test: setup  ## the default tests, with coverage
 
 slow: setup  ## the long tests
 	$(BIN)/python -m pytest -n 2 -m slow
+
+claims: setup  ## measure the claims of the papers that stand by themselves; writes docs/claims.md
+	$(BIN)/trainability claim --table docs/claims.md
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,10 +1,13 @@
 """Claims carry their place, their verdict and their command."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from trainability.claims import Claim, Measured, Verdict, claim
+from trainability import claims_product_map
+from trainability.claims import Claim, Measured, Verdict, claim, claim_tests
 
 
 def a_claim(**changes):
@@ -60,3 +63,31 @@ def test_a_function_becomes_a_claim_with_its_command():
     found = one_is_one()
     assert (found.name, found.command) == ("one-is-one", "trainability claim one-is-one")
     assert found.verdict is Verdict.SUPPORTED
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in claim_tests() if name not in ("mini-batch-escape", "collapse-without-mlp")]
+)
+def test_what_theory_proves_is_measured_so(name):
+    """The pages in theory/ derive these claims; a measurement that says otherwise is wrong."""
+    assert claim_tests()[name]().verdict is Verdict.SUPPORTED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mini-batch-escape", "collapse-without-mlp"])
+def test_what_theory_proves_is_measured_so_in_more_time(name):
+    assert claim_tests()[name]().verdict is Verdict.SUPPORTED
+
+
+def test_a_threshold_that_is_claimed_wrongly_is_contradicted(monkeypatch):
+    """The control: the same measurement beside thresholds that are off by a millionth."""
+    wrong = {name: value + 1e-6 for name, value in claims_product_map.thresholds().items()}
+    monkeypatch.setattr(claims_product_map, "thresholds", lambda: wrong)
+    assert claim_tests()["four-cycle-threshold"]().verdict is Verdict.CONTRADICTED
+
+
+def test_the_table_in_the_documentation_lists_the_claims_there_are():
+    """Names, texts and commands; numbers may differ between machines."""
+    page = (Path(__file__).parents[1] / "docs" / "claims.md").read_text(encoding="utf8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| .* \| `([^`]+)` \|$", page, re.MULTILINE)
+    assert rows == [(test.name, test.text, test.command) for test in claim_tests().values()]

@@ -72,9 +72,9 @@ def claims_page(claims: Iterable[Claim]) -> str:
     lines = [
         "# Claims of the papers, measured",
         "",
-        "Made by `make claims`. A verdict follows from where the 95 % interval lies relative to what the claim "
-        "allows: inside (supported), outside (contradicted), across an end (inconclusive). Numbers may differ in "
-        "their last digits between machines.",
+        "Each line is made again by its command. A verdict follows from where the 95 % interval lies relative to "
+        "what the claim allows: inside (supported), outside (contradicted), across an end (inconclusive). "
+        "Numbers may differ in their last digits between machines.",
     ]
     claims = list(claims)
     for paper, subject in PAPERS.items():
