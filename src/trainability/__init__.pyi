@@ -176,6 +176,8 @@ from .scores import converged_by as converged_by
 from .scores import published_convergence as published_convergence
 from .scores import published_score as published_score
 from .scores import rule_sensitivity as rule_sensitivity
+from .sharpness import preconditioned_sharpness as preconditioned_sharpness
+from .sharpness import sharpness_along_training as sharpness_along_training
 from .significance import ShiftNull as ShiftNull
 from .significance import shift_null as shift_null
 from .softmax import softmax_overlap as softmax_overlap

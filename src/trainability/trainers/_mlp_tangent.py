@@ -53,7 +53,7 @@ def _exponents(problem, hyper, change, activation, per_step, n_steps):
             rows = problem.batches[step] if problem.batches.size else slice(None)
             x, y = problem.x[rows], problem.y[rows]
             count = len(y) if problem.batches.size else problem.n_rows
-            G, G_dot = _gradients(W, W_dot, x, y, count, problem.scales, activation)
+            G, G_dot = gradients(W, W_dot, x, y, count, problem.scales, activation)
             for layer, rate in enumerate(rates):
                 M[layer] = momentum * M[layer] + G[layer] + decay * W[layer]
                 M_dot[layer] = momentum * M_dot[layer] + G_dot[layer] + decay * W_dot[layer]
@@ -74,7 +74,7 @@ def _norm(tensors):
     return np.sqrt(sum((t * t).sum(axis=(1, 2), keepdims=True) for t in tensors))
 
 
-def _gradients(W, W_dot, x, y, count, scales, activation):
+def gradients(W, W_dot, x, y, count, scales, activation):
     """Gradients of the loss and their derivatives along W_dot."""
     h, h_dot = [x], [np.zeros_like(x)]
     for w, w_dot, s in zip(W[:-1], W_dot[:-1], scales[:-1], strict=True):
