@@ -183,9 +183,8 @@ from .significance import shift_null as shift_null
 from .softmax import softmax_overlap as softmax_overlap
 from .studies import Study as Study
 from .study_exponents import exponents_study as exponents_study
-from .study_product_map import Panel as Panel
-from .study_product_map import linear_transformer_study as linear_transformer_study
 from .study_product_map import product_map_study as product_map_study
+from .study_sharpness import sharpness_study as sharpness_study
 from .superstable import SuperstableCycles as SuperstableCycles
 from .superstable import superstable_cycles as superstable_cycles
 from .surrogates import SurrogateTest as SurrogateTest

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from . import plot
 from .classification import thresholds, transverse_exponent
@@ -17,6 +18,7 @@ from .maps import product_map
 from .outcomes import Outcome, basins
 from .plot_study_exponents import explained_variance, loss_over_exponents, measured_against_predicted
 from .studies import Study
+from .sweep import Status
 
 # Effective steps of the phase portraits: one that converges, one with a 2-cycle, one chaotic.
 PORTRAITS = (0.7, 1.15, 1.8)
@@ -55,26 +57,30 @@ def product_map_pictures(study: Study) -> list[Picture]:
         Picture(
             "odds-of-divergence",
             "One of four prompts a step: predicted chance of divergence, share of "
-            f"{study.settings['orders']['replicates']} orders of batches in which training diverged, and one against "
+            f"{study.settings['orders']['replicates']} orders of batches in which training diverged, and one "
+            "against "
             "the other. White: the ellipse of the full batch.",
             _odds(study.runs["orders"]),
         ),
         Picture(
             "where-the-reduction-ends",
-            "The reduction is exact for two factors on one prompt and for every weight on a sign-symmetrised pair of "
+            "The reduction is exact for two factors on one prompt and for every weight on a sign-symmetrised "
+            "pair of "
             "prompts. With every weight trained on one prompt more channels are active and the prediction fails, as "
             "theory says it must.",
             _three_ways_to_train(study.runs),
         ),
         Picture(
             "orbit-diagram",
-            "Last iterates of a against the effective step, and both Lyapunov exponents, from the start (0.3, 0.31). "
+            "Last iterates of a against the effective step, and both Lyapunov exponents, from the start (0.3, "
+            "0.31). "
             f"Dashed: the exact thresholds {', '.join(f'{value:.4f}' for value in thresholds().values())}.",
             product_map_diagram(),
         ),
         Picture(
             "phase-portraits",
-            "Every start by its outcome. Inside the invariant ellipse orbits stay bounded, outside they diverge; the "
+            "Every start by its outcome. Inside the invariant ellipse orbits stay bounded, outside they "
+            "diverge; the "
             "ellipse repels with exponents "
             + ", ".join(f"{transverse_exponent(mu):.4f} (μ = {mu})" for mu in PORTRAITS)
             + " nats per step.",
@@ -107,10 +113,29 @@ def exponents_pictures(study: Study) -> list[Picture]:
     ]
 
 
+def sharpness_pictures(study: Study) -> list[Picture]:
+    """Draw the study of the sharpness of small networks."""
+    return [
+        Picture(
+            "sharpness-map",
+            "Outcome of training for each pair of learning rates. Lines: sharpness at initialization, in the "
+            "metric of "
+            "the learning rates, of 2 (solid, linear stability) and 4 (dashed).",
+            _sharpness_map(study.runs["map"]),
+        ),
+        Picture(
+            "sharpness-along-training",
+            "Sharpness along a sample of runs that start near the thresholds; a line ends where the run overflows.",
+            _sharpness_along(study.runs["training"]),
+        ),
+    ]
+
+
 # By the names in `studies.STUDIES`.
 DRAWINGS: dict[str, Callable[[Study], list[Picture]]] = {
     "product-map": product_map_pictures,
     "exponents": exponents_pictures,
+    "sharpness": sharpness_pictures,
 }
 
 
@@ -207,6 +232,43 @@ def _odds(runs: xr.Dataset) -> Figure:
     axes[2].plot(runs["probability"].values.ravel(), runs["share"].values.ravel(), ".", ms=3)
     axes[2].plot([0, 1], [0, 1], color="grey", lw=0.8)
     axes[2].set(xlabel="predicted chance", ylabel="share of orders that diverged", title="one point a pixel")
+    return figure
+
+
+def _sharpness_map(runs: xr.Dataset) -> Figure:
+    figure, ax = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+    plot.trainability(runs, ax=ax)
+    x, y = runs["status"].dims
+    level = runs["sharpness"].transpose(y, x)
+    ax.contour(
+        runs[x], runs[y], level, [2.0, 4.0], colors=plot.LINE, linewidths=(1.6, 1.2), linestyles=("-", "--")
+    )
+    lines = [
+        Line2D([], [], color=plot.LINE, lw=1.6, label="sharpness 2 at the start"),
+        Line2D([], [], color=plot.LINE, lw=1.2, ls="--", label="4"),
+    ]
+    figure.legend(
+        handles=[*plot.status_legend(lines=False), *lines], loc="outside lower center", ncols=3, frameon=False
+    )
+    return figure
+
+
+def _sharpness_along(runs: xr.Dataset) -> Figure:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    lost = (runs["status"] == Status.DIVERGED).values
+    for ax, here, title in zip(axes, (~lost, lost), ("not diverged", "diverged"), strict=True):
+        for values in runs["sharpness"].values[here]:
+            ax.plot(runs["step"] + 1, values, lw=0.8, alpha=0.6, color="C3" if title == "diverged" else "C0")
+        ax.axhline(2, color="black", lw=1.2)
+        ax.axhline(4, color="black", lw=1.0, ls="--")
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="step + 1",
+            title=f"{title}, {here.sum()} runs",
+            ylim=(0.05, 1e3),
+        )
+    axes[0].set_ylabel("sharpness in the metric of the rates")
     return figure
 
 

@@ -1,6 +1,6 @@
 """The product map against trained linear transformers: full batches, mini-batches, schedules, and exponents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,45 +176,8 @@ def product_map_study(
     )
 
 
-def linear_transformer_study(
-    *,
-    pixels: int = 128,
-    n_steps: int = 2000,
-    stores: str | Path | None = None,
-    workers: int = 1,
-    progress: bool | Callable[[int, int], None] = False,
-) -> dict[str, Panel]:
-    """The planes of `product_map_study` at one learning rate and with full batches, at any size.
-
-    Parameters
-    ----------
-    pixels, n_steps : int, optional
-        Pixels a side, at least 8; steps of gradient descent.
-    stores, workers, progress
-        As in `product_map_study`.
-
-    Returns
-    -------
-    dict of str to Panel
-
-    Examples
-    --------
-    >>> panels = linear_transformer_study(pixels=8, n_steps=200)
-    >>> bool(panels["imbalance"].diverged.agreement > 0.95)
-    True
-    """
-
-    def sweep(name: str, grid: Grid, trainer) -> xr.Dataset:
-        store = Path(stores) / f"{name}.zarr" if stores else None
-        return trainability_map(grid, trainer, store=store, workers=workers, progress=progress)
-
-    return planes(sweep, pixels, n_steps, ("imbalance", "scale", "pair", "all"))
-
-
-def planes(
-    sweep: Callable, pixels: int, n_steps: int, names: Sequence[str] | None = None
-) -> dict[str, Panel]:
-    """Predict, train with `sweep(name, grid, trainer)`, and compare each plane, or those named."""
+def planes(sweep: Callable, pixels: int, n_steps: int) -> dict[str, Panel]:
+    """Predict, train with `sweep(name, grid, trainer)`, and compare each plane."""
     base = LinearTransformer(random_prompt(12, 4, seed=PROMPT_SEED), seed=WEIGHT_SEED, n_steps=n_steps)
     large = replace(base, init_scale=2.0)
 
@@ -234,7 +197,7 @@ def planes(
         "schedule": ("warm-up, peak and decay", replace(large, schedule=schedule(n_steps)), scales,
                      predict_driven, True),
     }  # fmt: skip
-    return {name: _panel(sweep, name, *plans[name]) for name in names or plans}
+    return {name: _panel(sweep, name, *plan) for name, plan in plans.items()}
 
 
 def _panel(sweep, name, title, trainer, grid, predict, exact) -> Panel:

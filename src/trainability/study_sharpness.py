@@ -1,0 +1,333 @@
+"""Sharpness against maps of small networks: how much of the boundary does linear stability explain?"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ._study_tables import agreement_table, baseline_table, distance_table, share_of_pixels
+from .baselines import compare_baselines
+from .claims import Claim, Verdict
+from .comparison import Comparison, compare
+from .grid import Grid, log_axis
+from .sharpness import preconditioned_sharpness, sharpness_along_training
+from .significance import ShiftNull, shift_null
+from .studies import Study, check_size
+from .sweep import STATUS_ATTRS, Status, trainability_map
+from .trainers import MLP
+
+PAPER = "arXiv:2402.06184"
+
+# Fixed before the comparison. Thresholds on the sharpness at initialization: of linear stability, and the upper end
+# of catapults to flatter minima (arXiv:2003.02218). Decades within which a boundary counts as explained. Shares that
+# support the claims. A run at the edge of stability swings about 2 by less than a tenth.
+STABLE, CATAPULT, NEAR, SHARE, MOST, EDGE = 2.0, 4.0, 0.25, 0.95, 0.5, 2.2
+
+# Learning rates of both layers, as published.
+LOW, HIGH = 1e-3, 1e6
+
+# Runs followed are drawn among pixels with a sharpness at initialization in this range, both sides of the thresholds.
+FOLLOWED, SEED = (0.5, 16.0), 0
+
+# Pixels a side, runs followed and steps at which their sharpness is taken.
+_SIZES = {"quick": (48, 12, 5), "standard": (256, 100, 9), "full": (1024, 1000, 16)}
+
+
+def sharpness_study(
+    *,
+    size: str = "quick",
+    stores: str | Path | None = None,
+    workers: int = 1,
+    progress: bool | Callable[[int, int], None] = False,
+) -> Study:
+    """Ask how much of the boundary of trainability of a small network the sharpness at initialization explains.
+
+    A tanh network of width 16 is trained by 500 full-batch steps for each pair of learning rates; predicted is
+    divergence where the largest eigenvalue of D^½ H D^½ at initialization exceeds 2, D the learning rates. A sample
+    of runs is followed to see what the eigenvalue does along training.
+
+    Parameters
+    ----------
+    size : "quick", "standard" or "full", optional
+    stores : path, optional
+        Folder in which the map is stored; a second call continues or reuses it.
+    workers : int, optional
+        Processes.
+    progress : bool or callable, optional
+        As in `trainability_map`.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ValueError
+        If the size is unknown.
+
+    References
+    ----------
+    arXiv:2402.06184 for the map; Cohen et al., arXiv:2103.00065, for the threshold.
+
+    Examples
+    --------
+    >>> from trainability import sharpness_study
+    >>> sharpness_study(size="huge")
+    Traceback (most recent call last):
+        ...
+    ValueError: size='huge' is none of quick, standard, full; choose one of them
+    """
+    check_size(size)
+    n, n_followed, n_times = _SIZES[size]
+    trainer = MLP()
+    grid = Grid(lr_in=log_axis(LOW, HIGH, n), lr_out=log_axis(LOW, HIGH, n))
+    store = Path(stores) / "map.zarr" if stores else None
+    observed = trainability_map(grid, trainer, store=store, workers=workers, progress=progress)
+    sharpness = preconditioned_sharpness(grid, trainer)
+    predicted = {name: _predicted(sharpness, at) for name, at in (("2", STABLE), ("4", CATAPULT))}
+    found = {
+        name: compare(one, observed, outcome="diverged", score="boundary") for name, one in predicted.items()
+    }
+    rules = compare_baselines(predicted["2"], observed, outcome="diverged")
+    null = shift_null(predicted["2"], observed, outcome="diverged")
+    runs = observed.merge(predicted["2"].rename(status="predicted_status")).assign(sharpness=sharpness)
+    followed = _follow(trainer, runs, n_followed, n_times)
+    best = _best_threshold(runs)
+    return Study(
+        name="sharpness",
+        title="Sharpness and small networks",
+        question="How much of the boundary of trainability does the sharpness at initialization explain?",
+        answer=_answer(found["2"], rules, runs, best),
+        runs={
+            "map": runs.assign_attrs(observed.attrs | {"title": "a tanh network of width 16"}),
+            "training": followed,
+        },
+        tables={
+            "Agreement of predicted and trained maps": agreement_table(
+                {f"sharpness above {name}": (c,) for name, c in found.items()}
+            ),
+            "Distance of the observed boundary from the predicted one": distance_table(
+                {f"sharpness {name}": c for name, c in found.items()}
+            ),
+            "Share of each boundary with the other one near it": _explained(found),
+            "Trivial rules, cross-validated": baseline_table(rules),
+            "Outcome by sharpness at initialization": _by_sharpness(runs),
+            "Sharpness along training": _along(followed),
+        },
+        claims=_claims(found["2"], runs, f"trainability validate --study sharpness --size {size}"),
+        settings={
+            "size": size,
+            "pixels": n,
+            "n_steps": trainer.n_steps,
+            "followed": n_followed,
+            "thresholds": [STABLE, CATAPULT],
+            "near, decades": NEAR,
+            "edge of stability": EDGE,
+            "supported": {"share": SHARE, "most": MOST},
+        },
+        notes=_notes(found["2"], null, best),
+    )
+
+
+def _predicted(sharpness: xr.DataArray, threshold: float) -> xr.Dataset:
+    """Diverged above the threshold, converged below; `boundary` in decades of the sharpness."""
+    status = np.where(sharpness > threshold, Status.DIVERGED, Status.CONVERGED).astype(np.int8)
+    return xr.Dataset(
+        {
+            "status": (sharpness.dims, status, STATUS_ATTRS),
+            "boundary": np.log10(sharpness / threshold).assign_attrs(
+                long_name="decades beyond the threshold"
+            ),
+        }
+    )
+
+
+def _follow(trainer: MLP, runs: xr.Dataset, n: int, n_times: int) -> xr.Dataset:
+    """Sharpness along training of a random sample of pixels near the thresholds; dims (run, step)."""
+    low, high = FOLLOWED
+    near = np.argwhere(((runs["sharpness"] > low) & (runs["sharpness"] < high)).values)
+    chosen = near[np.sort(np.random.default_rng(SEED).choice(len(near), min(n, len(near)), replace=False))]
+    pixels = {name: runs[name].values[chosen[:, axis]] for axis, name in enumerate(("lr_in", "lr_out"))}
+    last = trainer.n_steps - 1
+    steps = np.unique(np.concatenate([[0], np.geomspace(1, last, n_times - 1).round().astype(int)]))
+    return xr.Dataset(
+        {
+            "sharpness": (("run", "step"), sharpness_along_training(trainer, pixels, steps.tolist())),
+            "status": ("run", runs["status"].values[tuple(chosen.T)], STATUS_ATTRS),
+            **{name: ("run", values) for name, values in pixels.items()},
+        },
+        coords={"step": steps},
+        attrs={"title": "sharpness along training"},
+    )
+
+
+def _diverged(runs: xr.Dataset) -> np.ndarray:
+    return runs["status"].values == Status.DIVERGED
+
+
+def _best_threshold(runs: xr.Dataset) -> tuple[float, float]:
+    """Threshold on the sharpness with the highest agreement, fitted to the map, and that agreement."""
+    order = np.argsort(runs["sharpness"].values, axis=None)
+    lost = _diverged(runs).ravel()[order]
+    right = np.concatenate([[0], np.cumsum(~lost)]) + lost.sum() - np.concatenate([[0], np.cumsum(lost)])
+    i = int(right.argmax())
+    values = runs["sharpness"].values.ravel()[order]
+    return float(values[min(i, len(values) - 1)]), float(right[i] / len(lost))
+
+
+def _decades_a_pixel(n: int) -> float:
+    return float(np.log10(HIGH / LOW)) / n
+
+
+def _near_predicted(line, n: int) -> tuple[float, tuple[float, float]]:
+    """Share of the observed boundary within `NEAR` decades of the predicted one; both axes are alike."""
+    return line.share_within(NEAR / _decades_a_pixel(n))
+
+
+def _explained(found: dict[str, Comparison]) -> pd.DataFrame:
+    rows = []
+    for name, comparison in found.items():
+        line, n = comparison.boundary, comparison.wrong.shape[0]
+        if line is not None:
+            share, (low, high) = _near_predicted(line, n)
+            back = float((line.missed * _decades_a_pixel(n) <= NEAR).mean())
+            rows.append(
+                {
+                    "sharpness": name,
+                    f"observed, within {NEAR:g} decades of predicted": f"{share:.1%} ({low:.1%} to {high:.1%})",
+                    f"predicted, within {NEAR:g} decades of observed": f"{back:.1%}",
+                    "median distance, decades": f"{line.median * _decades_a_pixel(n):.2f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _by_sharpness(runs: xr.Dataset) -> pd.DataFrame:
+    sharpness, lost = runs["sharpness"].values, _diverged(runs)
+    rows = []
+    for low, high in ((0, 1), (1, 2), (2, 4), (4, 16), (16, np.inf)):
+        here = (sharpness > low) & (sharpness <= high)
+        share, (least, most) = share_of_pixels(~lost, here)
+        rows.append(
+            {
+                "sharpness": f"{low:g} to {high:g}",
+                "runs": int(here.sum()),
+                "not diverged": f"{share:.1%} ({least:.1%} to {most:.1%})",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _along(followed: xr.Dataset) -> pd.DataFrame:
+    rows, lost = [], followed["status"].values == Status.DIVERGED
+    for text, here in (("not diverged", ~lost), ("diverged", lost)):
+        values = followed["sharpness"].values[here]
+        if len(values) == 0:
+            continue
+        finite = np.where(np.isfinite(values), values, -np.inf)
+        last = [v[np.isfinite(v)][-1] for v in values]
+        rows.append(
+            {
+                "outcome": text,
+                "runs": len(values),
+                "at the start, median": f"{np.median(values[:, 0]):.2f}",
+                "largest, median": f"{np.median(finite.max(axis=1)):.2f}",
+                "last finite, median": f"{np.median(last):.2f}",
+                f"last at most {EDGE:g}": f"{np.mean(np.array(last) <= EDGE):.0%}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[float, float]) -> str:
+    line, n = found.boundary, found.wrong.shape[0]
+    low, high = found.agreement_interval
+    trivial = rules.isel(rule=slice(1, None))
+    strongest = str(trivial["rule"].values[int(trivial["agreement"].values.argmax())])
+    lead = rules.sel(rule=strongest)
+    where = ""
+    if line is not None:
+        share, (least, most) = _near_predicted(line, n)
+        back = float((line.missed * _decades_a_pixel(n) <= NEAR).mean())
+        where = (
+            f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades of the "
+            f"predicted one, but only {back:.0%} of the predicted boundary has an observed one near it."
+        )
+    lost = runs["lr_in"].values[np.argmax((runs["sharpness"] > STABLE).values[:, 0])]
+    return (
+        f"Linear stability at initialization, fitted to nothing, agrees with training on {found.agreement:.1%} "
+        "of the "
+        f"pixels ({low:.1%} to {high:.1%}); the best trivial rule, fitted to the map ({strongest}), on "
+        f"{float(lead['agreement']):.1%}, a lead of {float(lead['lead']):+.1%} "
+        f"({float(lead['lead_low']):+.1%} to {float(lead['lead_high']):+.1%}).{where} It fails in one way: "
+        "beyond an "
+        f"input rate of about {lost:.0f} it predicts divergence at every output rate, and there is none, "
+        "because tanh "
+        f"units saturate. The best threshold on the sharpness, fitted, is {best[0]:.3g} and agrees on {best[1]:.1%}."
+    )
+
+
+def _notes(found: Comparison, null: ShiftNull, best: tuple[float, float]) -> str:
+    return (
+        f"Null of shifts: {null}. Power: a disagreement on {found.smallest_disagreement:.2%} of the pixels, "
+        "clustered "
+        "as here, would have shown with a probability of 95 %. Rules and thresholds were fixed before the "
+        "comparison; "
+        "the best threshold is fitted to the map and stands beside them as a measure of what sharpness could "
+        "explain. "
+        "Runs that end neither below their first loss nor at the cap count as not diverged."
+    )
+
+
+def _claims(found: Comparison, runs: xr.Dataset, command: str) -> tuple[Claim, ...]:
+    sharpness, lost = runs["sharpness"].values, _diverged(runs)
+    claims = []
+
+    def add(name, text, what, share, interval, range_):
+        claims.append(
+            Claim(
+                name=name,
+                paper=PAPER,
+                text=text,
+                measured=f"{share:.1%} of {what}",
+                interval=interval,
+                verdict=Verdict.of(interval, range_),
+                command=command,
+            )
+        )
+
+    if found.boundary is not None:
+        add(
+            "beyond-linear-stability",
+            "The boundary of trainability is not the smooth line on which linear stability at initialization ends.",
+            f"the observed boundary within {NEAR:g} decades of that line",
+            *_near_predicted(found.boundary, found.wrong.shape[0]),
+            (0.0, SHARE),
+        )
+    for name, text, counted, right, range_ in (
+        (
+            "stable-below-two",
+            "Below a sharpness of 2 at initialization training does not diverge.",
+            sharpness < STABLE,
+            ~lost,
+            (SHARE, 1.0),
+        ),
+        (
+            "catapult-two-to-four",
+            "From 2 to 4 most runs catapult to a flatter minimum and do not diverge.",
+            (sharpness > STABLE) & (sharpness < CATAPULT),
+            ~lost,
+            (MOST, 1.0),
+        ),
+        (
+            "trainable-beyond-four",
+            "Some networks train at learning rates far beyond linear stability, with a sharpness above 4.",
+            sharpness > CATAPULT,
+            ~lost,
+            (1 - SHARE, 1.0),
+        ),
+    ):
+        add(name, text, f"{counted.sum()} runs", *share_of_pixels(right, counted), range_)
+    return tuple(claims)
