@@ -44,8 +44,12 @@ def product_map_pictures(study: Study) -> list[Picture]:
         Picture(
             "driven-maps",
             "Mini-batches and a scheduled learning rate. Left: predicted by the product map driven by the same "
-            "batches and the same schedule. Right: trained. Solid: the ellipse of the full batch, and of the peak "
-            "learning rate, inside which no schedule diverges.",
+            "batches "
+            "and the same schedule. Right: trained. Lines: the ellipse of the full batch, and that of the peak "
+            "learning "
+            "rate, inside which no schedule diverges. The specks at the bottom right are rounding: training "
+            "lands on "
+            "exactly zero loss while the rate is small, and stays where exact arithmetic leaves.",
             _driven_maps(study.runs),
         ),
         Picture(
@@ -200,7 +204,10 @@ def _driven_maps(runs: dict[str, xr.Dataset]) -> Figure:
         row[0].set_title(f"{plane.attrs['title']}: predicted", fontsize="medium")
         row[1].set_title(f"{plane.attrs['title']}: trained", fontsize="medium")
         row[1].set_ylabel("")
-    figure.legend(handles=plot.status_legend()[:-1], loc="outside lower center", ncols=4, frameon=False)
+    line = Line2D([], [], color=plot.LINE, lw=1.6, label="invariant ellipse")
+    figure.legend(
+        handles=[*plot.status_legend(lines=False), line], loc="outside lower center", ncols=4, frameon=False
+    )
     return figure
 
 

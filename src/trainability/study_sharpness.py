@@ -140,7 +140,8 @@ def _predicted(sharpness: xr.DataArray, threshold: float) -> xr.Dataset:
             "boundary": np.log10(sharpness / threshold).assign_attrs(
                 long_name="decades beyond the threshold"
             ),
-        }
+        },
+        coords=sharpness.coords,
     )
 
 
