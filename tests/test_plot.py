@@ -65,7 +65,9 @@ def test_trainability_map_uses_the_grid_and_its_scale():
 
 
 def test_boundary_distances_are_a_distribution():
-    distance = tr.BoundaryDistance(pixels=np.array([0.3, 0.1, 0.2]), missed=np.zeros(1), offsets={}, units={})
+    distance = tr.BoundaryDistance(
+        pixels=np.array([0.3, 0.1, 0.2]), missed=np.zeros(1), offsets={}, units={}, stretches=np.zeros(3, int)
+    )
     line = plot.boundary_distances({"map": distance}).lines[0]
     np.testing.assert_allclose(line.get_xdata(), [0.1, 0.2, 0.3])
     np.testing.assert_allclose(line.get_ydata(), [1 / 3, 2 / 3, 1])

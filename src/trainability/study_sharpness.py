@@ -137,8 +137,10 @@ def _predicted(sharpness: xr.DataArray, threshold: float) -> xr.Dataset:
     return xr.Dataset(
         {
             "status": (sharpness.dims, status, STATUS_ATTRS),
-            "boundary": np.log10(sharpness / threshold).assign_attrs(
-                long_name="decades beyond the threshold"
+            "boundary": (
+                sharpness.dims,
+                np.log10(sharpness.values / threshold),
+                {"long_name": "decades beyond the threshold"},
             ),
         },
         coords=sharpness.coords,
