@@ -171,6 +171,11 @@ def reference_draw(trainer: MLP) -> MLP:
     trainers.MLP
         Published zoom windows belong to this draw. It depends on the number of steps where there are batches.
 
+    Raises
+    ------
+    ImportError
+        If JAX is not installed; the error says how to.
+
     Notes
     -----
     Normal draws of the threefry generator in the layout that was the default before JAX 0.5; weights from a key split
@@ -180,7 +185,12 @@ def reference_draw(trainer: MLP) -> MLP:
     ----------
     The notebook published with arXiv:2402.06184.
     """
-    import jax
+    try:
+        import jax
+    except ImportError as error:
+        raise ImportError(
+            "the reference's draw needs JAX's generator: pip install 'trainability[bench]'"
+        ) from error
 
     shapes = [(trainer.n_inputs, trainer.width)]
     shapes += [(trainer.width, trainer.width)] * (trainer.depth - 1) + [(trainer.width, 1)]

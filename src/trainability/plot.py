@@ -72,9 +72,6 @@ _NAMES = {
     **GEOMETRY_NAMES,
 }
 
-# Logarithmic axes longer than this ratio keep their powers of ten.
-PLAIN_TICKS = 2e3
-
 
 def name(variable: Hashable) -> str:
     """Return the axis label of a hyperparameter."""
