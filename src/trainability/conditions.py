@@ -184,6 +184,12 @@ def reference_draw(trainer: MLP) -> MLP:
     References
     ----------
     The notebook published with arXiv:2402.06184.
+
+    Examples
+    --------
+    >>> drawn = reference_draw(published_condition("tanh").trainer)  # doctest: +SKIP
+    >>> print(drawn.weights[0][0, 0].round(6))  # doctest: +SKIP
+    1.802035
     """
     try:
         import jax

@@ -46,7 +46,7 @@ class InitializationSample:
     >>> from trainability.trainers import Transformer
     >>> sample = InitializationSample(trainer=Transformer.tiny(), size=4)
     >>> sample.values["alpha_attn"].round(2)
-    array([0.74, 0.27, 0.19, 0.67])
+    array([0.4 , 0.61, 0.76, 0.12])
     """
 
     trainer: Trainer
