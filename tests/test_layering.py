@@ -60,11 +60,11 @@ def test_imports_go_one_way(name):
         assert {u for u in used if not u.startswith("trainers/")} <= allowed
     sweep = {"grid", "sweep", "_contract", "_crew", "_filling", "_store", "refinement"}
     if name in sweep:
-        assert used <= {"_checks", "_finite", "_provenance", *sweep}
+        assert used <= {"_checks", "_provenance", *sweep}
     if name in ("comparison", "distances", "baselines", "forecasts", "significance", "_question"):
         assert used <= {"_question", "distances"}
     if name == "maps":
-        assert used <= {"_lanes", "_checks", "_finite"}
+        assert used <= {"_lanes", "_checks"}
 
 
 def test_imports_have_no_cycle():

@@ -32,6 +32,13 @@ def increasing(name: str, values) -> np.ndarray:
     return values
 
 
+def whole(least: int, **counts) -> None:
+    """Raise a `ValueError` naming the first that is not a whole number, or is below `least`."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
+            raise ValueError(f"{name}={count!r} must be a whole number, at least {least}")
+
+
 def not_negative(**counts: int) -> None:
     """Raise a `ValueError` naming the first count below 0."""
     for name, count in counts.items():

@@ -6,9 +6,10 @@ import numpy as np
 from scipy import stats
 from scipy.spatial import cKDTree
 
+from ._question import POWER_80
+
 FOLDS, RESAMPLES = 10, 1000
 NEIGHBOURS = 10  # runs that the second form averages over
-_POWER_80 = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)  # two-sided 5 % test, in standard errors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +131,7 @@ def lead(first: Prediction, second: Prediction, *, seed: int = 0) -> Lead:
     return Lead(
         value=first.r2 - second.r2,
         interval=_interval(found),
-        smallest=float(_POWER_80 * np.std(found)),
+        smallest=float(POWER_80 * np.std(found)),
     )
 
 

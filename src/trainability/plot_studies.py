@@ -284,7 +284,7 @@ def _three_ways_to_train(runs: dict[str, xr.Dataset]) -> Figure:
     for ax, key in zip(axes, ("imbalance", "pair", "all"), strict=True):
         plane = runs[key]
         plot.trainability(plane, predicted=plane, ax=ax)
-        same = ((plane["status"] == 2) == (plane["predicted_status"] == 2)).mean()
+        same = ((plane["status"] == Status.DIVERGED) == (plane["predicted_status"] == Status.DIVERGED)).mean()
         ax.set_title(f"{plane.attrs['title']}\n{float(same):.1%} as predicted", fontsize="medium")
         ax.label_outer()
     figure.legend(handles=plot.status_legend(), loc="outside lower center", ncols=5, frameon=False)

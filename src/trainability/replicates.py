@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy.stats import binomtest
 
 from ._contract import Status, Trainer, is_trained
+from ._question import wilson
 from ._rng import stream
 from .scores import beside_boundary
 
@@ -141,9 +141,7 @@ def _rate(rates: np.ndarray) -> tuple[float, tuple[float, float]]:
         return np.nan, (np.nan, np.nan)
     mean = float(rates.mean())
     # The bounds at the whole numbers beside the mean contain those at the mean.
-    low = binomtest(int(np.floor(mean * n)), n).proportion_ci(method="wilson").low
-    high = binomtest(int(np.ceil(mean * n)), n).proportion_ci(method="wilson").high
-    return mean, (float(low), float(high))
+    return mean, (wilson(np.floor(mean * n) / n, n)[0], wilson(np.ceil(mean * n) / n, n)[1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

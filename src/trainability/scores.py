@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ._contract import is_trained
+
 # The rule of arXiv:2501.04286: cap of v, least drop between the windows, largest variance and largest mean of the
 # last window.
 CAP, DROP, VARIANCE, BELOW = 10.0, 0.1, 0.01, 0.4
@@ -246,7 +248,7 @@ def rule_sensitivity(
     base = converged_by(runs, reference)
     if RULES[reference][1] is None:
         raise ValueError(f"reference={reference!r} has no cut-off; use tail, final or minimum")
-    known = np.isin(runs["status"], (1, 2, 3))
+    known = is_trained(runs["status"])
     if not known.any():
         raise ValueError("runs have no trained pixel")
     edge = beside_boundary(base) & known

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._checks import whole
 from .._rng import stream
 from ._mlp_arrays import checked_batches, checked_data, checked_weights, digest
 from ._mlp_ensemble import train_ensembles
@@ -158,10 +159,9 @@ class MLP:
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; use {', '.join(known)}")
-        for name in ("width", "depth", "n_inputs", "n_data", "n_steps", "threads"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | np.integer) or value < 1):
-                raise ValueError(f"{name}={value!r} must be a whole number, at least 1")
+        whole(1, width=self.width, depth=self.depth, n_steps=self.n_steps, threads=self.threads)
+        sizes = {"n_inputs": self.n_inputs, "n_data": self.n_data}
+        whole(1, **{name: size for name, size in sizes.items() if size is not None})
         if self.device != "cpu" and self.engine != "torch":
             raise ValueError(f"device={self.device!r} needs engine='torch', not {self.engine!r}")
         self._take_arrays()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._checks import whole
 from .._rng import stream
 
 # Share of a text, at its end, that is held out, and most windows of it that a test loss is the mean over.
@@ -166,7 +167,7 @@ def text_task(
     """
     if predict not in ("all", "last"):
         raise ValueError(f"predict={predict!r} is unknown; use all or last")
-    _at_least(1, window=window, stride=stride)
+    whole(1, window=window, stride=stride)
     if text is None:
         text = files("trainability").joinpath("data/sonnets.txt").read_text(encoding="utf8")
     elif isinstance(text, Path):
@@ -211,7 +212,7 @@ def synthetic_text(n_characters: int = 40_000, *, seed: int = 0) -> str:
     >>> len(synthetic_text(500)), synthetic_text(500) == synthetic_text(500, seed=1)
     (500, False)
     """
-    _at_least(1, n_characters=n_characters)
+    whole(1, n_characters=n_characters)
     numbers = stream(seed, "text")
     words: list[str] = []
     while len(words) < _WORDS:
@@ -255,8 +256,8 @@ def copy_task(*, length: int = 8, n_symbols: int = 16, n_windows: int = 4096, se
     >>> copy_task(length=4)
     Task('copy', 4096 windows of 8, 256 held out, 17 symbols)
     """
-    _at_least(1, length=length, n_windows=n_windows)
-    _at_least(2, n_symbols=n_symbols)
+    whole(1, length=length, n_windows=n_windows)
+    whole(2, n_symbols=n_symbols)
     x = stream(seed, "task").integers(n_symbols, size=(n_windows + TEST_WINDOWS, length))
     mark = np.full((len(x), 1), n_symbols)  # "now repeat"
     rows = np.concatenate([x, mark, x], axis=1)
@@ -280,7 +281,7 @@ def modular_task(*, modulus: int = 23, train_share: float = 0.7, seed: int = 0) 
     >>> modular_task(modulus=7)
     Task('modular', 34 windows of 3, 15 held out, 8 symbols)
     """
-    _at_least(2, modulus=modulus)
+    whole(2, modulus=modulus)
     n_train = int(train_share * modulus**2)
     if not 0 < n_train < modulus**2:
         raise ValueError(
@@ -304,7 +305,7 @@ def regression_task(
     >>> regression_task(n_examples=5)
     Task('regression', 4096 windows of 6, 256 held out, 4 components)
     """
-    _at_least(1, n_examples=n_examples, dim=dim, n_windows=n_windows)
+    whole(1, n_examples=n_examples, dim=dim, n_windows=n_windows)
     if not (np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise={noise} must be finite and not negative")
     numbers = stream(seed, "task")
@@ -344,9 +345,3 @@ def _encode(text: str, symbols: str) -> np.ndarray:
 def _spread(n: int, most: int) -> np.ndarray:
     """At most `most` of n indices, evenly spread."""
     return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(int)
-
-
-def _at_least(least: int, **counts: int) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
-            raise ValueError(f"{name}={count!r} must be a whole number, at least {least}")

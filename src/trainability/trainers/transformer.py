@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .._checks import finite
+from .._checks import finite, whole
 from .._rng import stream
 from ._curvature import Sharpness
 from ._optimizers import OPTIMIZERS
@@ -274,9 +274,10 @@ class Transformer:
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; use {', '.join(known)}")
-        for name in ("d_model", "n_layers", "n_heads", "d_mlp", "n_steps", "members"):
-            self._check_whole(name, getattr(self, name), 1, optional=name in ("d_mlp", "members"))
-        self._check_whole("n_records", self.n_records, 0)
+        sizes = {name: getattr(self, name) for name in ("d_model", "n_layers", "n_heads", "n_steps")}
+        chosen = {name: getattr(self, name) for name in ("d_mlp", "members")}
+        whole(1, **sizes, **{name: value for name, value in chosen.items() if value is not None})
+        whole(0, n_records=self.n_records)
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}")
         if not isinstance(self.task, Task):
@@ -299,12 +300,6 @@ class Transformer:
             raise ValueError(f"converged_below={self.converged_below} must be finite")
         self._check_device()
         self._complete({"lr": np.array([self.lr])})
-
-    @staticmethod
-    def _check_whole(name: str, value: Any, least: int, *, optional: bool = False) -> None:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (optional and value is None) and not (whole and value >= least):
-            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}")
 
     def _check_device(self) -> None:
         try:
@@ -495,7 +490,7 @@ class Transformer:
         ((1, 2), True)
         """
         at = self._checked_steps(steps)
-        self._check_whole("n_windows", n_windows, 1)
+        whole(1, n_windows=n_windows)
         if preconditioned and self.optimizer not in ("adam", "adamw"):
             raise ValueError(f"preconditioned=True needs optimizer='adam' or 'adamw', not {self.optimizer!r}")
         if preconditioned and at.min() < 1:
@@ -588,8 +583,8 @@ class Transformer:
 
     def _checked_steps(self, steps: Sequence[int]) -> np.ndarray:
         found = np.asarray(steps)
-        whole = found.dtype.kind in "iu" and found.ndim == 1 and found.size > 0
-        if not (whole and found.min() >= 0 and found.max() <= self.n_steps):
+        listed = found.dtype.kind in "iu" and found.ndim == 1 and found.size > 0
+        if not (listed and found.min() >= 0 and found.max() <= self.n_steps):
             raise ValueError(f"steps={steps!r} must be whole numbers from 0 to n_steps={self.n_steps}")
         return found
 
