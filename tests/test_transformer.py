@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import plain_transformer
 
 SMALL = text_task(synthetic_text(4000), window=8)
-ENGINES = ["torch"]
 # Learning rates that move the loss by a few percent in 50 steps without chaos, by optimizer.
 RATES = {"sgd": 0.3, "momentum": 0.03, "adam": 3e-3, "adamw": 3e-3}
 
@@ -46,15 +45,13 @@ def compare(trainer, pixel):
     assert min(expected) < 0.99 * expected[0]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("norm", ["pre", "post", "none"])
 @pytest.mark.parametrize("optimizer", RATES)
-def test_losses_are_those_of_a_plain_loop(optimizer, norm, engine):
-    trainer = small(optimizer=optimizer, norm=norm, engine=engine)
+def test_losses_are_those_of_a_plain_loop(optimizer, norm):
+    trainer = small(optimizer=optimizer, norm=norm)
     compare(trainer, {"lr": RATES[optimizer], "weight_decay": 0.01, "warmup": 7.0, "clip": 1.5})
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("options", "pixel"),
     [
@@ -68,8 +65,8 @@ def test_losses_are_those_of_a_plain_loop(optimizer, norm, engine):
         ({"task": regression_task(n_examples=4, dim=2), "causal": False, "norm": "post"}, {"lr": 0.01}),
     ],
 )  # fmt: skip
-def test_other_forms_are_those_of_a_plain_loop(options, pixel, engine):
-    compare(small(engine=engine, **options), pixel)
+def test_other_forms_are_those_of_a_plain_loop(options, pixel):
+    compare(small(**options), pixel)
 
 
 PIXELS = {
@@ -82,16 +79,14 @@ PIXELS = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("dtype", "optimizer", "norm"), [("float32", "adam", "pre"), ("float64", "momentum", "none")]
 )
-def test_an_ensemble_is_its_members_bit_for_bit(engine, dtype, optimizer, norm):
+def test_an_ensemble_is_its_members_bit_for_bit(dtype, optimizer, norm):
     """Other neighbours, other places, other numbers of members: a pixel does not change by one bit."""
     trainer = small(
         grouping="attention",
         dtype=dtype,
-        engine=engine,
         n_steps=40,
         batch_size=5,
         optimizer=optimizer,

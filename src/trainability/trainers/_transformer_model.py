@@ -219,15 +219,7 @@ def outputs(
 ) -> torch.Tensor:
     """Logits or values at every position, (member, example, window, n_outputs); arguments as for `losses`."""
     members, examples, window = inputs.shape[:3]
-    embed = W["embed"]
-    if model.discrete:
-        offsets = torch.arange(members, device=embed.device)[:, None] * model.n_inputs
-        x = functional.embedding(inputs.flatten(1) + offsets, embed.reshape(-1, model.d_model))
-    else:
-        x = torch.bmm(inputs.flatten(1, 2), embed)
-    table = torch.from_numpy(model.position_table).to(x)
-    x = x + table.repeat(examples, 1)  # (member, example · window, d_model)
-
+    x = embedded(model, W, inputs)
     for layer in range(model.n_layers):
         w = {name: W[f"blocks.{layer}.{name}"] for name in block_names(model)}
         x = block(model, w, x, strengths, (members, examples, window))
@@ -235,6 +227,18 @@ def outputs(
         x = _normalised(W, "norm_final", x)
     x = torch.baddbmm(W["head_bias"][:, None], x, W["head"])
     return x.view(members, examples, window, model.n_outputs)
+
+
+def embedded(model: Architecture, W: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    """The stream that enters the first block, (member, example · window, d_model)."""
+    members, examples = inputs.shape[:2]
+    embed = W["embed"]
+    if model.discrete:
+        offsets = torch.arange(members, device=embed.device)[:, None] * model.n_inputs
+        x = functional.embedding(inputs.flatten(1) + offsets, embed.reshape(-1, model.d_model))
+    else:
+        x = torch.bmm(inputs.flatten(1, 2), embed)
+    return x + torch.from_numpy(model.position_table).to(x).repeat(examples, 1)
 
 
 def block(

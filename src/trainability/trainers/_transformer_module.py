@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._transformer_model import block, block_names
+from ._transformer_model import block, block_names, embedded
 from .transformer import Transformer
 
 
@@ -46,5 +46,6 @@ def initial_blocks(
             for k in range(model.n_layers)
         )
     )
-    inputs, _ = trainer.task.windows(trainer.task.test_starts[:n_windows])
-    return blocks, W["embed"][0][torch.from_numpy(inputs)] + torch.from_numpy(model.position_table)
+    inputs, _ = trainer.task.windows(trainer.task.test_starts[None, :n_windows])
+    stream = embedded(model, W, torch.from_numpy(inputs))
+    return blocks, stream.view(-1, model.window, model.d_model)

@@ -1,10 +1,10 @@
 """What can be measured along a training run besides its losses: norms, curvature, the growth of small changes.
 
-All by the torch engine, in double precision where a derivative of the gradient is taken. A run is stepped in the
+All by torch, in double precision where a derivative of the gradient is taken. A run is stepped in the
 trainer's own precision; what is measured on the way does not change it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from .._rng import stream
 from .._threads import one_thread
 from ._curvature import Sharpness, hessian_product, largest_eigenvalues
-from ._transformer_torch import Ensemble, Run
+from ._transformer_torch import Ensemble, Run, ensembles
 
 # Lanczos stops at this relative residual, or after so many products.
 LANCZOS_TOLERANCE, LANCZOS_ITERATIONS = 1e-3, 60
@@ -33,19 +33,13 @@ def _along_runs(
     n = len(orders)
     found = [np.full((n, len(steps)), np.nan) for _ in range(names)]
     with one_thread(), torch.no_grad():
-        for i, ensemble in _ensembles(run, values, orders, members):
+        for i, ensemble in ensembles(run, values, orders, members):
             for step, running in ensemble.states(until=int(steps.max())):
                 for at in np.flatnonzero(steps == step):
                     for array, result in zip(found, probe(ensemble, step), strict=True):
                         seen = torch.where(running, result.double(), torch.nan)
                         array[i : i + members, at] = seen[: n - i].cpu().numpy()
     return found
-
-
-def _ensembles(run: Run, values, orders, members: int) -> Iterator[tuple[int, Ensemble]]:
-    for i in range(0, len(orders), members):
-        chosen = np.minimum(np.arange(i, i + members), len(orders) - 1)  # padded with the last pixel
-        yield i, Ensemble(run, {k: v[chosen] for k, v in values.items()}, [orders[k] for k in chosen])
 
 
 def norms(run: Run, values, orders, *, members: int, steps: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,7 +91,7 @@ def tangent_growth(run: Run, values, orders, *, members: int) -> np.ndarray:
     n, double = len(orders), run.in_double()
     grown = np.full((n, run.n_steps), np.nan)
     with one_thread(), torch.no_grad():
-        for i, ensemble in _ensembles(double, values, orders, members):
+        for i, ensemble in ensembles(double, values, orders, members):
             numbers = stream(0, "change").standard_normal(ensemble.W.shape[1])
             dW = torch.from_numpy(numbers).to(ensemble.W).expand_as(ensemble.W)
             dW = dW / dW.norm(dim=1, keepdim=True)

@@ -1,6 +1,6 @@
 """Training by torch: ensembles of one fixed shape, forward by batched products, backward by autograd.
 
-The engine for every device and precision, and the one that derivatives of the training loss are taken with.
+For every device and precision; derivatives of the training loss are taken with it too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,6 @@ class Run:
     dtype: str
     device: str
     autocast: bool
-    compiled: bool = False
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -203,6 +202,16 @@ def _distinct(orders: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(kept), np.array([seen[id(order)] for order in orders])
 
 
+def ensembles(
+    run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray], members: int
+) -> Iterator[tuple[int, Ensemble]]:
+    """Cut pixels into ensembles of one size, the last padded with its last pixel; yield where each begins."""
+    n = len(orders)
+    for i in range(0, n, members):
+        chosen = np.minimum(np.arange(i, i + members), n - 1)
+        yield i, Ensemble(run, {k: v[chosen] for k, v in values.items()}, [orders[k] for k in chosen])
+
+
 def train_ensembles(
     run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray], *, members: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -211,9 +220,7 @@ def train_ensembles(
     seen = np.full((n, run.n_steps), np.inf)
     test = np.empty(n)
     with one_thread(), torch.no_grad():
-        for i in range(0, n, members):
-            chosen = np.minimum(np.arange(i, i + members), n - 1)  # padded with the last pixel
-            ensemble = Ensemble(run, {k: v[chosen] for k, v in values.items()}, [orders[k] for k in chosen])
+        for i, ensemble in ensembles(run, values, orders, members):
             for step, loss in enumerate(ensemble.steps()):
                 seen[i : i + members, step] = loss[: n - i].cpu().numpy()
             held_out = ensemble.test_loss(orders[0].shape[1]).cpu().numpy()

@@ -20,7 +20,6 @@ from ._transformer_torch import Run, train_ensembles
 from .tasks import Task, synthetic_text, text_task
 
 DTYPES = ("float32", "float64")
-ENGINES = ("auto", "torch")
 
 # Share of a run, at its end, that `tail_ratio` is the mean over: a twentieth, as in the reference.
 TAIL = 0.05
@@ -108,7 +107,6 @@ class Transformer:
     autocast : bool
         Take matrix products in bfloat16; parameters and the optimizer keep `dtype`.
     device : str
-    engine : {"auto", "torch"}
     members : int, optional
         Runs trained together; chosen from the sizes and the free memory by default. Changes no bit on a CPU.
 
@@ -184,7 +182,6 @@ class Transformer:
     dtype: str = "float32"
     autocast: bool = False
     device: str = "cpu"
-    engine: str = "auto"
     members: int | None = None
 
     PRESETS: ClassVar[tuple[str, ...]] = ("torkamandi", "tiny", "geometry")
@@ -270,7 +267,6 @@ class Transformer:
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("grouping", self.grouping, GROUPINGS),
             ("dtype", self.dtype, DTYPES),
-            ("engine", self.engine, ENGINES),
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; use {', '.join(known)}")
@@ -377,7 +373,6 @@ class Transformer:
         order = self.batches(order_seed=self.order_seed, batch_size=self.batch_size)
         return {
             **own,
-            "engine": self._engine(),
             "task": {"name": self.task.name, "window": self.task.window, "sha256": self.task.digest},
             "order_sha256": hashlib.sha256(order.tobytes()).hexdigest(),
         }
@@ -535,9 +530,6 @@ class Transformer:
         converged = np.asarray(observables["tail_ratio"]) < self.converged_below
         diverged = np.asarray(observables["diverged_step"]) >= 0
         return np.where(diverged, 2, np.where(converged, 1, 3)).astype(np.int8)
-
-    def _engine(self) -> str:
-        return "torch" if self.engine == "auto" else self.engine
 
     def _run(self) -> Run:
         return Run(
