@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 import trainability as tr
-from trainability import Grid, Status, linear_axis, log_axis, random_prompt, trainability_map
-from trainability.claims import Verdict
-from trainability.linear_predictions import escape_probability, predict_driven, predict_run_exponents
+from trainability import Grid, Prompt, Status, linear_axis, log_axis, random_prompt, trainability_map
+from trainability.claims import Verdict, claim_tests
+from trainability.linear_predictions import (
+    escape_probability,
+    predict_driven,
+    predict_run_exponents,
+    relative_curvatures,
+)
 from trainability.plot_studies import product_map_pictures
 from trainability.study_product_map import minibatch_trainer, planes, schedule
 from trainability.trainers import LinearTransformer, LinearTransformerTangent
@@ -124,6 +129,18 @@ def test_escape_probability_is_that_of_the_zones_and_of_known_odds():
     assert (np.abs(seen.mean(axis=0) - p) <= 4 * error + 1e-12).all()
 
 
+def test_curvatures_of_prompts_in_many_dimensions_are_those_along_the_direction_that_learns():
+    """Scaled copies of one prompt, each with the label that the same weights give: gains scale alike."""
+    one, gains = random_prompt(12, 4, seed=13), np.array([0.5, 1.0, 2.0])
+    prompts = [Prompt(x=one.x, y=one.y, x_query=g * one.x_query, y_query=g * one.y_query) for g in gains]
+    found = relative_curvatures(LinearTransformer(prompts))
+    np.testing.assert_allclose(found, gains**2 / np.mean(gains**2), rtol=1e-12)
+    with pytest.raises(ValueError, match="no one pair of weights fits all"):
+        relative_curvatures(
+            LinearTransformer([*prompts, Prompt(x=one.x, y=one.y, x_query=one.x_query, y_query=0.0)])
+        )
+
+
 def test_orders_of_batches_as_an_axis_are_those_of_trainers_with_these_seeds():
     grid = Grid(lr=[0.9, 1.1], imbalance=[0.0, 0.3])
     both = trainability_map(Grid(batch_seed=[0, 3], **grid.axes), minibatch_trainer(50))
@@ -173,6 +190,7 @@ def test_quick_study_supports_its_claims_and_draws(tmp_path):
     study = tr.product_map_study(size="quick", stores=tmp_path)
     verdicts = {claim.name: claim.verdict for claim in study.claims}
     assert len(verdicts) == 13
+    assert not set(verdicts) & set(claim_tests())  # one name, one claim, in the table of all
     assert Verdict.CONTRADICTED not in verdicts.values()
     assert verdicts["ellipse-boundary"] == Verdict.SUPPORTED
     for picture in product_map_pictures(study):

@@ -90,6 +90,21 @@ def predict_driven(grid: Grid, trainer: LinearTransformer) -> xr.Dataset:
     """
     mu, a, b = reduced_pixels(grid, trainer)
     schedule = np.ones(trainer.n_steps) if trainer.schedule is None else np.asarray(trainer.schedule)
+    factors = schedule * relative_curvatures(trainer)[trainer.batches()].mean(axis=1)
+    status, delicate = _iterate(mu, a, b, factors)
+    peak = schedule.max()
+    boundary = _boundary(peak * mu, np.sqrt(peak) * a, np.sqrt(peak) * b)
+    return _dataset(grid, status, mu=mu, a=a, b=b, boundary=boundary, delicate=delicate)
+
+
+def relative_curvatures(trainer: LinearTransformer) -> np.ndarray:
+    """Squared gain of each prompt over that of all of them, whose mean is 1; shape (n_prompts,).
+
+    Raises
+    ------
+    ValueError
+        If no one pair of weights fits all prompts.
+    """
     reduction = reduce_prompts(trainer.prompts)
     gains = np.array([np.sum(reduction.direction * np.outer(p.moment, p.x_query)) for p in trainer.prompts])
     wanted = gains * reduction.coupling / reduction.curvature
@@ -97,12 +112,7 @@ def predict_driven(grid: Grid, trainer: LinearTransformer) -> xr.Dataset:
         raise ValueError(
             "prompt: no one pair of weights fits all of these; a batch's error is not that of all"
         )
-    batches = trainer.batches()
-    factors = schedule * np.square(gains)[batches].mean(axis=1) / reduction.curvature
-    status, delicate = _iterate(mu, a, b, factors)
-    peak = schedule.max()
-    boundary = _boundary(peak * mu, np.sqrt(peak) * a, np.sqrt(peak) * b)
-    return _dataset(grid, status, mu=mu, a=a, b=b, boundary=boundary, delicate=delicate)
+    return np.square(gains) / reduction.curvature
 
 
 def _iterate(mu, a, b, factors) -> tuple[np.ndarray, np.ndarray]:
@@ -132,12 +142,16 @@ def escape_probability(
 ) -> xr.DataArray:
     """Chance over orders of batches that a run has diverged after the trainer's steps, by the random product map.
 
-    Batches are drawn here, from a stream of their own, and not taken from the trainer; prompts must be interpolated
-    by one pair of weights. The standard error is at most 1 / (2 √n_orders).
+    Batches are drawn here, from a stream of their own, and not taken from the trainer. The standard error is at most
+    1 / (2 √n_orders).
+
+    Raises
+    ------
+    ValueError
+        As `predict_driven`.
     """
     mu, a, b = reduced_pixels(grid, trainer)
-    gains = np.array([float(np.sum(np.outer(p.moment, p.x_query))) for p in trainer.prompts])
-    kappa = batch_means(gains**2 / np.mean(gains**2), trainer.batch_size or len(gains))
+    kappa = batch_means(relative_curvatures(trainer), trainer.batch_size or len(trainer.prompts))
     rng = stream(seed, "orders")
     a, b = np.repeat(a[None], n_orders, axis=0), np.repeat(b[None], n_orders, axis=0)
     with np.errstate(over="ignore", invalid="ignore"):

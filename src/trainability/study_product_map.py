@@ -21,6 +21,7 @@ from .linear_predictions import (
     predict_driven,
     predict_linear_transformer,
     predict_run_exponents,
+    relative_curvatures,
 )
 from .minibatch import Zone, batch_means, batch_zone
 from .prompt import Prompt, random_prompt
@@ -240,7 +241,7 @@ def schedule(n_steps: int) -> tuple[float, ...]:
 
 def _zones(predicted: xr.Dataset, trainer: LinearTransformer) -> np.ndarray:
     """`Zone` of each pixel; 0 where the steps are too large for the theorem."""
-    kappa = batch_means(np.square(GAINS) / np.mean(np.square(GAINS)), trainer.batch_size or len(GAINS))
+    kappa = batch_means(relative_curvatures(trainer), trainer.batch_size or len(trainer.prompts))
     mu, a, b = (predicted[name].values for name in ("mu", "a", "b"))
     zones = np.zeros(mu.shape, np.int8)
     valid = kappa.max() * mu < 2
@@ -322,25 +323,27 @@ def _answer(panels: dict[str, Panel], exponents: xr.Dataset, forecast: ForecastC
     return (
         "With nothing fitted, bounded or divergent is predicted right on at least "
         f"{worst.diverged.agreement:.2%} of the pixels of every plane where the reduction is exact (plane "
-        f"{worst.name}, "
-        f"95 % interval {low:.2%} to {high:.2%}), with full batches and with mini-batches of known order. Under a "
-        f"schedule {plane.diverged.agreement:.2%} agree, and {followed:.2%} of the {sure.mean():.0%} of the pixels "
-        "where rounding does not decide. Both Lyapunov exponents of the training, measured on the full weight "
-        f"matrices, lie within {ERRORS:g} standard errors of the map's on {within:.2%} of the pixels "
-        f"({least:.2%} to "
-        f"{most:.2%}). Where the order of batches decides, the predicted chance of divergence has a Brier score of "
-        f"{forecast.brier:.3f} (skill {forecast.skill:.0%}) and is off by {forecast.calibration_error:.3f} on "
-        "average. "
-        "With every weight trained on one prompt, where the reduction is not exact, "
-        f"{panels['all'].diverged.agreement:.1%} agree."
+        f"{worst.name}, 95 % interval {low:.2%} to {high:.2%}), with full batches and with mini-batches of "
+        f"known order. Under a schedule {plane.diverged.agreement:.2%} agree, and {followed:.2%} of the "
+        f"{sure.mean():.0%} of the pixels where rounding does not decide. Both Lyapunov exponents of the "
+        f"training, measured on the full weight matrices, lie within {ERRORS:g} standard errors of the map's "
+        f"on {within:.2%} of the pixels ({least:.2%} to {most:.2%}). Where the order of batches decides, the "
+        f"predicted chance of divergence has a Brier score of {forecast.brier:.3f} (skill "
+        f"{forecast.skill:.0%}) and is off by {forecast.calibration_error:.3f} on average. With every weight "
+        f"trained on one prompt, where the reduction is not exact, {panels['all'].diverged.agreement:.1%} "
+        "agree."
     )
 
 
+def _near(exponents: xr.Dataset) -> np.ndarray:
+    """Where both exponents are within `ERRORS` standard errors of the map's."""
+    return (exponents["z_1"].values <= ERRORS) & (exponents["z_2"].values <= ERRORS)
+
+
 def _within(exponents: xr.Dataset) -> tuple[float, tuple[float, float], int]:
-    """Share of compared pixels with both exponents within `ERRORS` standard errors, its interval, their number."""
+    """Share of compared pixels with both exponents near the map's, its interval, their number."""
     counted = exponents["kind"].values == 0
-    near = (exponents["z_1"].values <= ERRORS) & (exponents["z_2"].values <= ERRORS)
-    return (*share_of_pixels(near, counted), int(counted.sum()))
+    return (*share_of_pixels(_near(exponents), counted), int(counted.sum()))
 
 
 def _periods(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
@@ -431,8 +434,8 @@ def _claims(panels, exponents, forecast, odds, command) -> tuple[Claim, ...]:
     n = int(np.isin(zone, (Zone.SAFE, Zone.LOST)).sum())
     add(
         "mini-batch-zones",
-        "Inside the ellipse of the most curved batch no order of batches diverges, outside that of the least curved "
-        "all do.",
+        "Inside the ellipse of the most curved batch no order of batches diverges, outside that of the least "
+        "curved all do.",
         f"{broken} of {n} runs against it",
         None,
         Verdict.CONTRADICTED if broken else Verdict.SUPPORTED,
@@ -441,10 +444,10 @@ def _claims(panels, exponents, forecast, odds, command) -> tuple[Claim, ...]:
     share = float(odds["share"].where(inside).mean())
     bounds = share_of_pixels((odds["share"] > 0).values, inside.values)
     add(
-        "mini-batch-escape",
+        "mini-batch-escape-in-training",
         "Atypical batches carry training across the full batch's boundary: some orders diverge from inside it.",
-        f"{share:.1%} of the runs from the grey zone inside the full batch's ellipse diverge, at {bounds[0]:.1%} of "
-        "its pixels at least one order",
+        f"{share:.1%} of the runs from the grey zone inside the full batch's ellipse diverge, at "
+        f"{bounds[0]:.1%} of its pixels at least one order",
         bounds[1],
         Verdict.of(bounds[1], (np.nextafter(0, 1), 1.0)),
     )
@@ -474,8 +477,7 @@ def _claims(panels, exponents, forecast, odds, command) -> tuple[Claim, ...]:
         "schedule-map",
         "Training under a schedule is the product map driven by it, where rounding does not decide.",
         f"{int((~delicate).sum())} runs; {plane.diverged.agreement:.2%} with {int(delicate.sum())} more, in "
-        "which the "
-        "map comes within rounding of zero loss and leaves it again",
+        "which the map comes within rounding of zero loss and leaves it again",
         share,
         interval,
         AGREEMENT,
@@ -504,12 +506,9 @@ def _disagreements(panels: dict[str, Panel], exponents: xr.Dataset) -> str:
             delicate = panel.predicted["delicate"].values & panel.diverged.wrong.values
             text += (
                 f" On {int(delicate.sum())} of the {lost} the map comes within rounding of zero loss while the "
-                "learning "
-                "rate is small, and leaves it again when the growing rate has made that minimum unstable. "
-                "Training in "
-                "double precision cannot follow it there: it lands on a gradient of exactly 0 and stays, or "
-                "leaves too "
-                "soon."
+                "learning rate is small, and leaves it again when the growing rate has made that minimum unstable. "
+                "Training in double precision cannot follow it there: it lands on a gradient of exactly 0 and "
+                "stays, or leaves too soon."
             )
         if count and panel.resolved is not None:
             mu = panel.predicted["mu"].values[wrong.values]
@@ -520,7 +519,7 @@ def _disagreements(panels: dict[str, Panel], exponents: xr.Dataset) -> str:
             )
         lines.append(text)
     kind = exponents["kind"].values
-    far = (kind == 0) & ~((exponents["z_1"].values <= ERRORS) & (exponents["z_2"].values <= ERRORS))
+    far = (kind == 0) & ~_near(exponents)
     lines.append(
         f"- **exponents**: {int(far.sum())} of {int((kind == 0).sum())} pixels further apart than {ERRORS:g} "
         f"standard errors; {int((kind == 2).sum())} chaotic transients and {int((kind == 1).sum())} divergent runs "
