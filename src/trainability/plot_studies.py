@@ -43,13 +43,11 @@ def product_map_pictures(study: Study) -> list[Picture]:
         ),
         Picture(
             "driven-maps",
-            "Mini-batches and a scheduled learning rate. Left: predicted by the product map driven by the same "
-            "batches "
-            "and the same schedule. Right: trained. Lines: the ellipse of the full batch, and that of the peak "
-            "learning "
-            "rate, inside which no schedule diverges. The specks at the bottom right are rounding: training "
-            "lands on "
-            "exactly zero loss while the rate is small, and stays where exact arithmetic leaves.",
+            "Mini-batches and a scheduled learning rate. Left: predicted by the product map driven by the "
+            "same batches and the same schedule. Right: trained. Lines: the ellipse of the full batch, and "
+            "that of the peak learning rate, inside which no schedule diverges. The specks at the bottom "
+            "right are rounding: training lands on exactly zero loss while the rate is small, and stays where "
+            "exact arithmetic leaves.",
             _driven_maps(study.runs),
         ),
         Picture(
@@ -62,30 +60,27 @@ def product_map_pictures(study: Study) -> list[Picture]:
             "odds-of-divergence",
             "One of four prompts a step: predicted chance of divergence, share of "
             f"{study.settings['orders']['replicates']} orders of batches in which training diverged, and one "
-            "against "
-            "the other. White: the ellipse of the full batch.",
+            "against the other. White: the ellipse of the full batch.",
             _odds(study.runs["orders"]),
         ),
         Picture(
             "where-the-reduction-ends",
             "The reduction is exact for two factors on one prompt and for every weight on a sign-symmetrised "
-            "pair of "
-            "prompts. With every weight trained on one prompt more channels are active and the prediction fails, as "
-            "theory says it must.",
+            "pair of prompts. With every weight trained on one prompt more channels are active and the "
+            "prediction fails, as theory says it must.",
             _three_ways_to_train(study.runs),
         ),
         Picture(
             "orbit-diagram",
             "Last iterates of a against the effective step, and both Lyapunov exponents, from the start (0.3, "
-            "0.31). "
-            f"Dashed: the exact thresholds {', '.join(f'{value:.4f}' for value in thresholds().values())}.",
+            "0.31). Dashed: the exact thresholds "
+            f"{', '.join(f'{value:.4f}' for value in thresholds().values())}.",
             product_map_diagram(),
         ),
         Picture(
             "phase-portraits",
             "Every start by its outcome. Inside the invariant ellipse orbits stay bounded, outside they "
-            "diverge; the "
-            "ellipse repels with exponents "
+            "diverge; the ellipse repels with exponents "
             + ", ".join(f"{transverse_exponent(mu):.4f} (μ = {mu})" for mu in PORTRAITS)
             + " nats per step.",
             _portraits(),
@@ -123,8 +118,7 @@ def sharpness_pictures(study: Study) -> list[Picture]:
         Picture(
             "sharpness-map",
             "Outcome of training for each pair of learning rates. Lines: sharpness at initialization, in the "
-            "metric of "
-            "the learning rates, of 2 (solid, linear stability) and 4 (dashed).",
+            "metric of the learning rates, of 2 (solid, linear stability) and 4 (dashed).",
             _sharpness_map(study.runs["map"]),
         ),
         Picture(

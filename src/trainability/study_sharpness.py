@@ -11,6 +11,7 @@ from ._study_tables import agreement_table, baseline_table, distance_table, shar
 from .baselines import compare_baselines
 from .claims import Claim, Verdict
 from .comparison import Comparison, compare
+from .distances import BoundaryDistance
 from .grid import Grid, log_axis
 from .sharpness import preconditioned_sharpness, sharpness_along_training
 from .significance import ShiftNull, shift_null
@@ -184,9 +185,14 @@ def _decades_a_pixel(n: int) -> float:
     return float(np.log10(HIGH / LOW)) / n
 
 
-def _near_predicted(line, n: int) -> tuple[float, tuple[float, float]]:
+def _near_predicted(line: BoundaryDistance, n: int) -> tuple[float, tuple[float, float]]:
     """Share of the observed boundary within `NEAR` decades of the predicted one; both axes are alike."""
     return line.share_within(NEAR / _decades_a_pixel(n))
+
+
+def _near_observed(line: BoundaryDistance, n: int) -> float:
+    """Share of the predicted boundary within `NEAR` decades of the observed one."""
+    return float((line.missed * _decades_a_pixel(n) <= NEAR).mean())
 
 
 def _explained(found: dict[str, Comparison]) -> pd.DataFrame:
@@ -195,12 +201,11 @@ def _explained(found: dict[str, Comparison]) -> pd.DataFrame:
         line, n = comparison.boundary, comparison.wrong.shape[0]
         if line is not None:
             share, (low, high) = _near_predicted(line, n)
-            back = float((line.missed * _decades_a_pixel(n) <= NEAR).mean())
             rows.append(
                 {
                     "sharpness": name,
                     f"observed, within {NEAR:g} decades of predicted": f"{share:.1%} ({low:.1%} to {high:.1%})",
-                    f"predicted, within {NEAR:g} decades of observed": f"{back:.1%}",
+                    f"predicted, within {NEAR:g} decades of observed": f"{_near_observed(line, n):.1%}",
                     "median distance, decades": f"{line.median * _decades_a_pixel(n):.2f}",
                 }
             )
@@ -253,34 +258,42 @@ def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[
     where = ""
     if line is not None:
         share, (least, most) = _near_predicted(line, n)
-        back = float((line.missed * _decades_a_pixel(n) <= NEAR).mean())
         where = (
-            f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades of the "
-            f"predicted one, but only {back:.0%} of the predicted boundary has an observed one near it."
+            f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades "
+            f"of the predicted one, and {_near_observed(line, n):.0%} of the predicted boundary of the "
+            "observed one."
         )
-    lost = runs["lr_in"].values[np.argmax((runs["sharpness"] > STABLE).values[:, 0])]
     return (
         f"Linear stability at initialization, fitted to nothing, agrees with training on {found.agreement:.1%} "
-        "of the "
-        f"pixels ({low:.1%} to {high:.1%}); the best trivial rule, fitted to the map ({strongest}), on "
-        f"{float(lead['agreement']):.1%}, a lead of {float(lead['lead']):+.1%} "
-        f"({float(lead['lead_low']):+.1%} to {float(lead['lead_high']):+.1%}).{where} It fails in one way: "
-        "beyond an "
-        f"input rate of about {lost:.0f} it predicts divergence at every output rate, and there is none, "
-        "because tanh "
-        f"units saturate. The best threshold on the sharpness, fitted, is {best[0]:.3g} and agrees on {best[1]:.1%}."
+        f"of the pixels ({low:.1%} to {high:.1%}); the best trivial rule, fitted to the map ({strongest}), on "
+        f"{float(lead['agreement']):.1%}, a lead of {float(lead['lead']):+.1%} ({float(lead['lead_low']):+.1%} "
+        f"to {float(lead['lead_high']):+.1%}).{where}{_where_it_fails(found, runs)} The best threshold on the "
+        f"sharpness, fitted, is {best[0]:.3g} and agrees on {best[1]:.1%}."
+    )
+
+
+def _where_it_fails(found: Comparison, runs: xr.Dataset) -> str:
+    """Words for the input rates at which the first layer alone is unstable, whatever the output rate."""
+    alone = (runs["sharpness"].isel(lr_out=0) > STABLE).values
+    wrong = found.wrong.values
+    if not alone.any() or not wrong.any():
+        return ""
+    return (
+        f" Of the wrong pixels {wrong[alone].sum() / wrong.sum():.0%} have an input rate of "
+        f"{runs['lr_in'].values[alone][0]:.0f} or more, at which the first layer alone is unstable and "
+        f"divergence is predicted at every output rate: {_diverged(runs)[alone].mean():.0%} of the runs there "
+        f"diverge, and {_diverged(runs)[alone, 0].mean():.0%} of those at the least output rate."
     )
 
 
 def _notes(found: Comparison, null: ShiftNull, best: tuple[float, float]) -> str:
     return (
         f"Null of shifts: {null}. Power: a disagreement on {found.smallest_disagreement:.2%} of the pixels, "
-        "clustered "
-        "as here, would have shown with a probability of 95 %. Rules and thresholds were fixed before the "
-        "comparison; "
-        "the best threshold is fitted to the map and stands beside them as a measure of what sharpness could "
-        "explain. "
-        "Runs that end neither below their first loss nor at the cap count as not diverged."
+        "clustered as here, would have shown with a probability of 95 %. Rules and thresholds were fixed "
+        "before the comparison; the best threshold is fitted to the map and stands beside them as a measure "
+        "of what sharpness could explain. Units of tanh saturate, which linear stability does not know; "
+        "whether that is why runs survive large input rates was not tested. Runs that end neither below their "
+        "first loss nor at the cap count as not diverged."
     )
 
 
