@@ -41,17 +41,15 @@ def loss_over_exponents(study: Study) -> Figure:
 
 def explained_variance(study: Study) -> Figure:
     """Draw R² with its interval for each set of predictors, and predicted against observed loss."""
-    table = study.tables["Test loss predicted out of sample"]
+    explained = study.runs["explained"]
     main = study.runs[f"depth-{study.settings['depths'][-1]}"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained", width_ratios=(1.5, 1))
-    for i, text in enumerate(table["R²"]):
-        value, low, high = (
-            float(part) for part in text.replace("(", "").replace(")", "").replace("to", "").split()
-        )
+    columns = (explained[name].values for name in ("r2", "low", "high"))
+    for i, (value, low, high) in enumerate(zip(*columns, strict=True)):
         left.plot([low, high], [i, i], color="C0" if i == 0 else "grey", lw=2)
         left.plot(value, i, "o", color="C0" if i == 0 else "grey")
     left.axvline(study.settings["well_predicted_above_r2"], color="black", lw=0.8, ls=":")
-    left.set_yticks(range(len(table)), table["predicted from"])
+    left.set_yticks(range(explained.sizes["predictors"]), explained["predictors"].values)
     left.invert_yaxis()
     left.set_xlabel("R² out of sample, 95 % interval; dotted: what counts as well predicted")
     _predicted_against_observed(main, right)

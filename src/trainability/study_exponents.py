@@ -1,6 +1,7 @@
 """Two exponents at initialization against the test loss of trained transformers."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .studies import Study, check_size
 from .sweep import trainability_map
 from .trainers import Transformer
 from .trainers._transformer_module import initial_blocks
-from .trainers.tasks import synthetic_text, text_task
+from .trainers.tasks import Task, synthetic_text, text_task
 
 PAPER = "arXiv:2403.02579"
 COMMAND = "trainability validate --study exponents --size {}"
@@ -66,10 +67,20 @@ def _like(plan: _Plan) -> Initialization:
     )
 
 
+@cache
+def _task(window: int) -> Task:
+    return text_task(synthetic_text(), window=window)
+
+
 def _trainer(plan: _Plan, depth: int, *, lr: float = LR, seed: int = 0) -> Transformer:
-    task = text_task(synthetic_text(), window=plan.window)
     return Transformer.geometry(
-        _like(plan), task, d_model=plan.d_model, n_layers=depth, n_steps=plan.n_steps, lr=lr, seed=seed
+        _like(plan),
+        _task(plan.window),
+        d_model=plan.d_model,
+        n_layers=depth,
+        n_steps=plan.n_steps,
+        lr=lr,
+        seed=seed,
     )
 
 
@@ -166,14 +177,14 @@ def exponents_study(
     for lr in OTHER_LRS:
         main[f"test_loss_lr_{lr}"] = maps[f"lr-{lr}"]["test_loss"]
     found = _find(plan, runs, maps)
-    measured = _measure(plan)
+    measured = _measure(plan, main)
     main["predicted_loss"] = ("initialization", found.exponents.predicted)
     return Study(
         name="exponents",
         title="Two exponents and trained transformers",
         question="Do the angle and the gradient exponent at initialization predict the test loss after training?",
         answer=_answer(plan, found),
-        runs={**runs, "measured": measured},
+        runs={**runs, "measured": measured, "explained": _explained(found)},
         tables={
             "Test loss predicted out of sample": _table(found),
             "Where the fitted loss is least, exponents x depth": _place_table(found),
@@ -215,7 +226,7 @@ def _joined(plan: _Plan, depth: int, observed: xr.Dataset) -> xr.Dataset:
 
 def _losses(plan: _Plan, observed: xr.Dataset) -> np.ndarray:
     """Test losses, capped at that of a guess, which is also what a diverged run gets."""
-    guess = np.log(_trainer(plan, plan.depths[-1]).task.n_outputs)
+    guess = np.log(_task(plan.window).n_outputs)
     return np.minimum(np.nan_to_num(observed["test_loss"].values, nan=np.inf), guess)
 
 
@@ -250,33 +261,20 @@ def _find(plan: _Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset])
     )
 
 
-def _measure(plan: _Plan) -> xr.Dataset:
-    """Exponents of the first points, measured on the weights that were trained."""
-    depth = plan.depths[-1]
-    sample, trainer = _sample(plan, depth), _trainer(plan, depth)
+def _measure(plan: _Plan, main: xr.Dataset) -> xr.Dataset:
+    """Exponents of the first points, measured on the weights that were trained, beside those predicted in `main`."""
+    first = main.isel(initialization=slice(0, plan.measured))
+    trainer = _trainer(plan, plan.depths[-1])
     rows = []
-    for i, init in enumerate(sample.initializations(_like(plan))[: plan.measured]):
-        blocks, stream = initial_blocks(
-            trainer, {name: values[i] for name, values in sample.values.items()}, n_windows=4
-        )
-        measured = measure_exponents(blocks, stream, blocks=list(blocks))
-        predicted = predict_exponents(init, depth=depth, q=1.0)
-        rows.append(
-            (
-                measured.angle,
-                measured.gradient,
-                measured.angle_stderr,
-                measured.gradient_stderr,
-                predicted.angle,
-                predicted.gradient,
-            )
-        )
-    names = ("angle", "gradient", "angle_stderr", "gradient_stderr", "predicted_angle", "predicted_gradient")
+    for i in range(plan.measured):
+        pixel = {name: float(first[name][i]) for name in RANGES}
+        blocks, stream = initial_blocks(trainer, pixel, n_windows=4)
+        found = measure_exponents(blocks, stream, blocks=list(blocks))
+        rows.append((found.angle, found.gradient, found.angle_stderr, found.gradient_stderr))
+    names = ("angle", "gradient", "angle_stderr", "gradient_stderr")
     return xr.Dataset(
-        {
-            name: ("initialization", np.array(column))
-            for name, column in zip(names, zip(*rows, strict=True), strict=True)
-        },
+        {name: ("initialization", column) for name, column in zip(names, np.array(rows).T, strict=True)}
+        | {f"predicted_{name}": ("initialization", first[name].values) for name in ("angle", "gradient")},
         attrs={"title": f"exponents of {plan.measured} networks as drawn, measured and predicted"},
     )
 
@@ -311,12 +309,30 @@ def _best_single(found: _Found) -> str:
     return max(("angle exponent alone", "gradient exponent alone"), key=lambda name: found.others[name].r2)
 
 
+def _predictions(found: _Found) -> dict[str, Prediction]:
+    """Every prediction by what it is made from, that from both exponents first."""
+    return {
+        "both exponents": found.exponents,
+        **found.others,
+        **{f"both exponents, {n} blocks": p for n, p in list(found.depths.items())[:-1]},
+        **{f"both exponents, learning rate {lr}": p for lr, p in found.rates.items()},
+        "both exponents, each point at its best learning rate": found.best_rate,
+    }
+
+
+def _explained(found: _Found) -> xr.Dataset:
+    """R² of every prediction with its interval, dim `predictors`."""
+    predictions = _predictions(found)
+    columns = np.array([(p.r2, *p.r2_interval) for p in predictions.values()]).T
+    return xr.Dataset(
+        {name: ("predictors", values) for name, values in zip(("r2", "low", "high"), columns, strict=True)},
+        coords={"predictors": list(predictions)},
+        attrs={"title": "share of the variance of the test loss that is predicted out of sample"},
+    )
+
+
 def _table(found: _Found) -> pd.DataFrame:
-    rows: list[tuple[str, Prediction, Lead | None]] = [("both exponents", found.exponents, None)]
-    rows += [(name, p, found.leads[name]) for name, p in found.others.items()]
-    rows += [(f"both exponents, {n} blocks", p, None) for n, p in list(found.depths.items())[:-1]]
-    rows += [(f"both exponents, learning rate {lr}", p, None) for lr, p in found.rates.items()]
-    rows += [("both exponents, each point at its best learning rate", found.best_rate, None)]
+    rows = [(name, p, found.leads.get(name)) for name, p in _predictions(found).items()]
     return pd.DataFrame(
         {
             "predicted from": name,
