@@ -75,6 +75,15 @@ def test_measured_exponents_of_a_wide_network_are_the_predicted_ones():
     assert measured.gradient == pytest.approx(predicted.gradient, abs=allowed)
 
 
+def test_the_ceiling_is_the_share_of_the_variance_that_weights_do_not_make():
+    """A signal of variance 1 and luck of variance 0.25: R² of 0.8 at best, within the interval of 4000 pairs."""
+    numbers = np.random.default_rng(0)
+    signal = numbers.standard_normal(4000)
+    value, (low, high) = module._ceiling(*(signal + 0.5 * numbers.standard_normal((2, 4000))))
+    assert low < 0.8 < high
+    assert low < value < high < low + 0.05
+
+
 @pytest.mark.parametrize(
     ("place", "verdicts"), [((0, 0), ["supported"] * 2), ((1.5, 1.7), ["contradicted"] * 2)]
 )

@@ -246,7 +246,7 @@ def _sharpness_map(runs: xr.Dataset) -> Figure:
     )
     lines = [
         Line2D([], [], color=plot.LINE, lw=1.6, label="sharpness 2 at the start"),
-        Line2D([], [], color=plot.LINE, lw=1.2, ls="--", label="4"),
+        Line2D([], [], color=plot.LINE, lw=1.2, ls="--", label="sharpness 4"),
     ]
     figure.legend(
         handles=[*plot.status_legend(lines=False), *lines], loc="outside lower center", ncols=3, frameon=False

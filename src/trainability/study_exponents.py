@@ -15,7 +15,15 @@ from .geometry import predict_exponents
 from .grid import Grid
 from .initialization import Initialization
 from .initialization_sample import LOGARITHMIC, RANGES, InitializationSample
-from .loss_prediction import Lead, Prediction, SurfaceMinimum, cross_validate, lead, surface_minimum
+from .loss_prediction import (
+    RESAMPLES,
+    Lead,
+    Prediction,
+    SurfaceMinimum,
+    cross_validate,
+    lead,
+    surface_minimum,
+)
 from .measure import measure_exponents
 from .studies import Study, check_size
 from .sweep import trainability_map
@@ -122,6 +130,7 @@ class _Found:
     best_rate: Prediction
     least: SurfaceMinimum  # in exponents x depth
     ceiling: float  # R² of the mean loss over weights, from pairs of runs that differ in their weights alone
+    ceiling_interval: tuple[float, float]
 
 
 def exponents_study(
@@ -245,7 +254,7 @@ def _find(plan: _Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset])
         "four hyperparameters, 10 neighbours": cross_validate(raw, losses, form="neighbours"),
     }
     rates = {lr: _losses(plan, maps[f"lr-{lr}"]) for lr in OTHER_LRS}
-    twin = _losses(plan, maps["seed-1"])
+    ceiling, ceiling_interval = _ceiling(losses, _losses(plan, maps["seed-1"]))
     return _Found(
         exponents=both,
         others=others,
@@ -257,8 +266,21 @@ def _find(plan: _Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset])
         rates={lr: cross_validate(x, found) for lr, found in rates.items()},
         best_rate=cross_validate(x, np.minimum(losses, np.min(list(rates.values()), axis=0))),
         least=surface_minimum(x, losses),
-        ceiling=float(1 - np.mean((twin - losses[: len(twin)]) ** 2) / 2 / losses[: len(twin)].var()),
+        ceiling=ceiling,
+        ceiling_interval=ceiling_interval,
     )
+
+
+def _ceiling(losses: np.ndarray, twins: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """R² of the mean loss over weights, from the first runs' twins; 95 % interval by bootstrap over pairs."""
+    pairs = np.stack([losses[: len(twins)], twins])
+
+    def explained(found: np.ndarray) -> np.ndarray:  # (pair of runs, ..., n)
+        return 1 - ((found[1] - found[0]) ** 2).mean(axis=-1) / 2 / found[0].var(axis=-1)
+
+    draws = np.random.default_rng(0).integers(len(twins), size=(RESAMPLES, len(twins)))
+    low, high = np.quantile(explained(pairs[:, draws]), (0.025, 0.975))
+    return float(explained(pairs)), (float(low), float(high))
 
 
 def _measure(plan: _Plan, main: xr.Dataset) -> xr.Dataset:
@@ -410,8 +432,8 @@ def _claims(size: str, plan: _Plan, found: _Found) -> tuple[Claim, ...]:
         claim(
             "exponents-hold-what-hyperparameters-say",
             "The two exponents predict the final test loss as well as the four hyperparameters do.",
-            f"R² {raw.value:+.2f} above the hyperparameters, {of}; 0.05 less counts as equal, and {raw.smallest:.2f} "
-            "would be seen with 80 %.",
+            f"R² {raw.value:+.2f} above the hyperparameters, {of}; 0.05 less counts as equal, and "
+            f"{raw.smallest:.2f} would be seen with 80 %.",
             raw.interval,
             (-0.05, np.inf),
         ),
@@ -451,15 +473,14 @@ def _notes(plan: _Plan, main: xr.Dataset, found: _Found) -> str:
     return (
         f"The tenth of runs with the least loss has angle exponents x depth from {angle.min():+.2f} to "
         f"{angle.max():+.2f} (median {np.median(angle):+.2f}) and gradient exponents x depth from "
-        f"{gradient.min():+.2f} to {gradient.max():+.2f} (median {np.median(gradient):+.2f}). "
-        "The least fitted loss is sought where there are runs, and there are none much below the line on which both "
-        "exponents are equal. Both vanish together only as alpha_attn does; the design ends at "
-        f"alpha_attn = {RANGES['alpha_attn'][0]}.\n\n"
-        f"The luck of the weights leaves room for predictions up to an R² of {found.ceiling:.2f} "
-        f"({plan.replicates} pairs), which is the most that a predictor blind to the weights can reach. "
-        f"R² of both exponents: {across}.\n\n"
-        f"Every run has {plan.n_steps} steps of Adam on a synthetic text. The claim is about trained networks; "
-        "what is compared here are equal, short budgets, in which learning fast and learning well are not told "
-        f"apart. Widths are {plan.d_model}, and theory's are infinite: exponents are off by the differences in "
-        "the table."
+        f"{gradient.min():+.2f} to {gradient.max():+.2f} (median {np.median(gradient):+.2f}). The least fitted "
+        "loss is sought where there are runs, and there are none much below the line on which both exponents "
+        "are equal. Both vanish together only as alpha_attn does; the design ends at alpha_attn = "
+        f"{RANGES['alpha_attn'][0]}.\n\nThe luck of the weights leaves room for predictions up to an R² of "
+        f"{found.ceiling:.2f} ({_span(found.ceiling_interval)}, {plan.replicates} pairs), which is the most "
+        f"that a predictor blind to the weights can reach. R² of both exponents: {across}.\n\nEvery run has "
+        f"{plan.n_steps} steps of Adam on a synthetic text. The claim is about trained networks; what is "
+        "compared here are equal, short budgets, in which learning fast and learning well are not told apart. "
+        f"Widths are {plan.d_model}, and theory's are infinite: exponents are off by the differences in the "
+        "table."
     )
