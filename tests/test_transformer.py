@@ -215,6 +215,8 @@ def test_bad_pixels_are_named_before_training():
     trainer = small(grouping="attention")
     with pytest.raises(ValueError, match=r"'lr_mlp' is not a hyperparameter .* lr_attn, lr_rest"):
         trainer({"lr_mlp": np.ones(2)})
+    with pytest.raises(ValueError, match=r"pixels=\{\} has no hyperparameter"):
+        trainer({})
     with pytest.raises(ValueError, match="lr_attn must be finite; found inf"):
         trainer({"lr_attn": np.array([0.1, np.inf])})
     with pytest.raises(ValueError, match=r"members=100000000: the ensemble needs about .* GiB"):

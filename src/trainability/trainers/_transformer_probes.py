@@ -10,13 +10,150 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._checks import whole
 from .._rng import stream
 from .._threads import one_thread
 from ._curvature import Sharpness, hessian_product, largest_eigenvalues
+from ._transformer_settings import TransformerSettings
 from ._transformer_torch import Ensemble, Run, ensembles
 
 # Lanczos stops at this relative residual, or after so many products.
 LANCZOS_TOLERANCE, LANCZOS_ITERATIONS = 1e-3, 60
+
+
+class TransformerProbes(TransformerSettings):
+    """Measurements of `Transformer` along its training runs."""
+
+    def norms(self, pixels: Mapping[str, np.ndarray], *, steps: Sequence[int]) -> dict[str, np.ndarray]:
+        """Norms along n runs: `parameter_norm` and `gradient_norm`, (n, len(steps)) each; NaN once diverged.
+
+        Parameters
+        ----------
+        pixels : mapping of (n,)
+        steps : sequence of int
+            Steps taken before the measurement, from 0 to n_steps. The gradient is that of the next batch (at the
+            end, of the last one).
+
+        Examples
+        --------
+        >>> from trainability.trainers import Transformer
+        >>> found = Transformer.tiny(n_steps=5).norms({"seed": np.arange(2)}, steps=[0, 5])
+        >>> found["gradient_norm"].shape
+        (2, 2)
+        """
+        return norms(**self._probed(pixels), steps=self._checked_steps(steps))
+
+    def sharpness(
+        self,
+        pixels: Mapping[str, np.ndarray],
+        *,
+        steps: Sequence[int],
+        preconditioned: bool = False,
+        n_windows: int = 64,
+    ) -> Sharpness:
+        """Largest eigenvalue of the Hessian of the training loss along n runs.
+
+        By Lanczos' method, without forming the matrix, in double precision at the parameters of the run.
+
+        Parameters
+        ----------
+        pixels : mapping of (n,)
+        steps : sequence of int
+            Steps taken before the measurement, from 0 to n_steps.
+        preconditioned : bool, optional
+            Of P^(-1/2) H P^(-1/2) instead, with P what Adam divides its steps by: √(unbiased mean of g²) + eps. Adam
+            with learning rate lr is stable on a quadratic while this is below 2 (1 + beta1) / ((1 - beta1) lr).
+        n_windows : int, optional
+            Training windows that the loss is the mean over, the same for every run.
+
+        Returns
+        -------
+        Sharpness
+            `value` and `error`, (n, len(steps)): an eigenvalue lies within the error, at most about one part in
+            a thousand unless 60 products do not suffice.
+
+        Raises
+        ------
+        ValueError
+            If a step is outside the run, or `preconditioned` is asked for without Adam or before its first step.
+
+        References
+        ----------
+        Cohen et al., arXiv:2103.00065 and, preconditioned, arXiv:2207.14484.
+
+        Examples
+        --------
+        >>> from trainability.trainers import Transformer
+        >>> trainer = Transformer.tiny(n_steps=5)
+        >>> found = trainer.sharpness({"lr": np.array([0.01])}, steps=[0, 5], n_windows=4)
+        >>> found.value.shape, bool((found.error < 0.01 * found.value).all())
+        ((1, 2), True)
+        """
+        at = self._checked_steps(steps)
+        whole(1, n_windows=n_windows)
+        if preconditioned and self.optimizer not in ("adam", "adamw"):
+            raise ValueError(f"preconditioned=True needs optimizer='adam' or 'adamw', not {self.optimizer!r}")
+        if preconditioned and at.min() < 1:
+            raise ValueError(
+                "preconditioned=True needs steps of at least 1: before it Adam has no mean square"
+            )
+        return sharpness(**self._probed(pixels), steps=at, preconditioned=preconditioned, n_windows=n_windows)
+
+    def lyapunov_exponents(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Finite-time Lyapunov exponents of n training runs, shape (n,), in nats per step.
+
+        Mean growth of a small random change of all initial weights over the n_steps steps, or over those before the
+        run diverges: positive where a change of a last digit decides the outcome. Carried along by the derivative
+        of the step itself (a Hessian-vector product, and the derivative of the optimizer's formula with that of its
+        memory), in double precision. NaN for a run that diverges at once. About four times a training run.
+
+        Examples
+        --------
+        >>> from trainability.trainers import Transformer
+        >>> exponents = Transformer.tiny(n_steps=20).lyapunov_exponents({"lr": np.array([1e-4, 0.3])})
+        >>> bool(exponents[0] < 0.05 < exponents[1])
+        True
+        """
+        grown = self.tangent_growth(pixels)
+        taken = np.isfinite(grown).sum(axis=1)
+        last = grown[np.arange(len(grown)), np.maximum(taken, 1) - 1]
+        return last / np.maximum(taken, 1)
+
+    def tangent_growth(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Log growth of a small change of the weights after each step, shape (n, n_steps), in nats.
+
+        As for `lyapunov_exponents`; NaN from divergence on.
+
+        Examples
+        --------
+        >>> from trainability.trainers import Transformer
+        >>> Transformer.tiny(n_steps=3).tangent_growth({"lr": np.array([0.01])}).shape
+        (1, 3)
+        """
+        return tangent_growth(**self._probed(pixels))
+
+    def _probed(self, pixels: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What the probes of a run take; all pixels must share a batch size."""
+        full = self._complete(pixels)
+        sizes = np.unique(full["batch_size"]).astype(int)
+        if len(sizes) > 1:
+            raise ValueError(f"batch_size={sizes.tolist()}: measure runs of one batch size at a time")
+        run = self._run()
+        # Twice the precision and a graph of the gradient: about eight times the memory of training.
+        members = run.members(self.members, 8 * int(sizes[0])) if self.members is None else self.members
+        return {
+            "run": run,
+            "values": full,
+            "orders": self._orders(full),
+            "members": min(members, len(full["lr"])),
+        }
+
+    def _checked_steps(self, steps: Sequence[int]) -> np.ndarray:
+        found = np.asarray(steps)
+        listed = found.dtype.kind in "iu" and found.ndim == 1 and found.size > 0
+        if not (listed and found.min() >= 0 and found.max() <= self.n_steps):
+            raise ValueError(f"steps={steps!r} must be whole numbers from 0 to n_steps={self.n_steps}")
+        return found
 
 
 def _along_runs(

@@ -2,40 +2,20 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from .._checks import finite, whole
-from .._rng import stream
-from ._curvature import Sharpness
-from ._optimizers import OPTIMIZERS
-from ._transformer_model import ACTIVATIONS, GROUPINGS, NORMS, RESIDUALS, Architecture
-from ._transformer_probes import norms, sharpness, tangent_growth
-from ._transformer_torch import Run, train_ensembles
+from ._transformer_probes import TransformerProbes
+from ._transformer_settings import SCALES
+from ._transformer_torch import train_ensembles
 from .tasks import Task, synthetic_text, text_task
-
-DTYPES = ("float32", "float64")
 
 # Share of a run, at its end, that `tail_ratio` is the mean over: a twentieth, as in the reference.
 TAIL = 0.05
 
-_COMMON = ("weight_decay", "warmup", "clip", "batch_size", "seed", "order_seed", "rounding_seed")
-_SCALES = (
-    "alpha_attn",
-    "alpha_mlp",
-    "sigma_attn",
-    "sigma_mlp",
-    "sigma_value",
-    "sigma_out",
-    "sigma_bias",
-    "init_scale",
-)
-_WHOLE = {"batch_size": 1, "seed": 0, "order_seed": 0, "rounding_seed": -1}  # with the least value of each
 _OBSERVABLES = {
     "first_loss": ("float64", "loss of the first batch, before the first step"),
     "final_loss": ("float64", "loss of the last batch, before the last step; inf if diverged"),
@@ -47,7 +27,7 @@ _OBSERVABLES = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Transformer:
+class Transformer(TransformerProbes):
     """Trainer of a transformer on sequences: one member of an ensemble for each pixel.
 
     A block is x' = k x + alpha_attn · attention(y), x'' = k' x' + alpha_mlp · MLP(y'), with y the stream after layer
@@ -136,54 +116,6 @@ class Transformer:
     True
     """
 
-    task: Task = dataclasses.field(default_factory=lambda: text_task(window=16))
-    d_model: int = 16
-    n_layers: int = 2
-    n_heads: int = 2
-    d_mlp: int | None = None
-    causal: bool = True
-    norm: str = "pre"
-    final_norm: bool | None = None
-    residual: str = "one"
-    activation: str = "relu"
-    positions: bool = True
-    embed_std: float | None = None
-    optimizer: str = "adam"
-    grouping: str = "kind"
-    lr: float = 0.01
-    lr_attn: float | None = None
-    lr_mlp: float | None = None
-    lr_embed: float | None = None
-    lr_norm: float | None = None
-    lr_head: float | None = None
-    lr_rest: float | None = None
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    warmup: float = 0.0
-    clip: float = 0.0
-    batch_size: int = 16
-    seed: int = 0
-    order_seed: int = 0
-    rounding_seed: int = -1
-    alpha_attn: float = 1.0
-    alpha_mlp: float = 1.0
-    sigma_attn: float = 1.0
-    sigma_mlp: float = 1.0
-    sigma_value: float = 1.0
-    sigma_out: float = 1.0
-    sigma_bias: float = 0.0
-    init_scale: float = 1.0
-    n_steps: int = 300
-    n_records: int = 0
-    converged_below: float = 0.5
-    dtype: str = "float32"
-    autocast: bool = False
-    device: str = "cpu"
-    members: int | None = None
-
     PRESETS: ClassVar[tuple[str, ...]] = ("torkamandi", "tiny", "geometry")
 
     @classmethod
@@ -253,75 +185,11 @@ class Transformer:
             task = text_task(window=init.n_tokens, predict="all" if init.causal else "last")
         if task.window != init.n_tokens:
             raise ValueError(f"init has n_tokens={init.n_tokens}, but the task's window is {task.window}")
-        names = (*_SCALES[:-1], "activation", "n_heads", "causal", "residual", "norm")
+        names = (*SCALES[:-1], "activation", "n_heads", "causal", "residual", "norm")
         preset = {name: getattr(init, name) for name in names}
         preset |= {name: getattr(init, name) for name in ("d_model", "d_mlp") if getattr(init, name)}
         positions = options.get("positions", True)
         return cls(**{"task": task, **preset, "embed_std": 0.5**0.5 if positions else 1.0, **options})
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("activation", self.activation, ACTIVATIONS),
-            ("norm", self.norm, NORMS),
-            ("residual", self.residual, RESIDUALS),
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("grouping", self.grouping, GROUPINGS),
-            ("dtype", self.dtype, DTYPES),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}={value!r} is unknown; use {', '.join(known)}")
-        sizes = {name: getattr(self, name) for name in ("d_model", "n_layers", "n_heads", "n_steps")}
-        chosen = {name: getattr(self, name) for name in ("d_mlp", "members")}
-        whole(1, **sizes, **{name: value for name, value in chosen.items() if value is not None})
-        whole(0, n_records=self.n_records)
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}")
-        if not isinstance(self.task, Task):
-            raise ValueError(f"task={self.task!r} is not a Task; make one with text_task or copy_task")
-        if not self.causal and self.task.next_token:
-            raise ValueError(
-                f"task {self.task.name!r} asks for tokens that causal=False can see; use causal=True or a task "
-                'that scores the last position alone, as text_task(..., predict="last")'
-            )
-        if self.residual == "normed" and self.norm != "pre":
-            raise ValueError(f"residual='normed' needs norm='pre', not {self.norm!r}")
-        for name in GROUPINGS["kind"] | GROUPINGS["attention"]:
-            if getattr(self, f"lr_{name}") is not None and name not in self.groups:
-                raise ValueError(
-                    f"lr_{name}: grouping={self.grouping!r} has no group {name!r}; it has {', '.join(self.groups)}"
-                )
-        if self.embed_std is not None and not (np.isfinite(self.embed_std) and self.embed_std >= 0):
-            raise ValueError(f"embed_std={self.embed_std} must be finite and not negative")
-        if not np.isfinite(self.converged_below):
-            raise ValueError(f"converged_below={self.converged_below} must be finite")
-        self._check_device()
-        self._complete({"lr": np.array([self.lr])})
-
-    def _check_device(self) -> None:
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # what torch raises depends on how it was built
-            raise ValueError(
-                f"device={self.device!r} is not there ({str(error).splitlines()[0]}); use 'cpu'"
-            ) from None
-        if not self.autocast:
-            return
-        if self.dtype != "float32":
-            raise ValueError(f"autocast=True needs dtype='float32', not {self.dtype!r}")
-        kind = torch.device(self.device).type
-        if not (kind == "cpu" or (kind == "cuda" and torch.cuda.is_bf16_supported())):
-            raise ValueError(f"autocast=True: device={self.device!r} does not do bfloat16")
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names of the parameter groups, each with a learning rate lr_<group>."""
-        return tuple(GROUPINGS[self.grouping])
-
-    @property
-    def hyperparameters(self) -> tuple[str, ...]:
-        """Names that can be axes."""
-        rates = ("lr", *(f"lr_{group}" for group in self.groups))
-        return (*rates, *OPTIMIZERS[self.optimizer], *_COMMON, *_SCALES)
 
     @property
     def observables(self) -> dict[str, Any]:
@@ -338,33 +206,6 @@ class Transformer:
             np.linspace(0, self.n_steps - 1, min(self.n_records, self.n_steps)).round().astype(int)
         )
 
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that one member trains."""
-        return self.architecture.n_parameters
-
-    @cached_property
-    def architecture(self) -> Architecture:
-        """Sizes and form of the model."""
-        task = self.task
-        return Architecture(
-            d_model=self.d_model,
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            d_mlp=2 * self.d_model if self.d_mlp is None else self.d_mlp,
-            window=task.window,
-            n_inputs=task.n_inputs,
-            n_outputs=task.n_outputs,
-            discrete=task.discrete,
-            causal=self.causal,
-            norm=self.norm,
-            final_norm=self.norm == "pre" if self.final_norm is None else self.final_norm,
-            residual=self.residual,
-            activation=self.activation,
-            positions=self.positions,
-            embed_std=self.d_model**-0.5 if self.embed_std is None else self.embed_std,
-        )
-
     def settings(self) -> dict[str, Any]:
         """Everything a pixel depends on besides its hyperparameters, as JSON values; task and order by digests."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -376,34 +217,6 @@ class Transformer:
             "task": {"name": self.task.name, "window": self.task.window, "sha256": self.task.digest},
             "order_sha256": hashlib.sha256(order.tobytes()).hexdigest(),
         }
-
-    def batches(self, *, order_seed: int, batch_size: int, rounding_seed: int = -1) -> np.ndarray:
-        """Starts of the windows of each step, shape (n_steps, batch_size).
-
-        Every window comes once before any comes again.
-
-        Examples
-        --------
-        >>> Transformer(n_steps=10).batches(order_seed=0, batch_size=8).shape
-        (10, 8)
-        """
-        starts, numbers = self.task.starts, stream(order_seed, "batches")
-        wanted = self.n_steps * batch_size
-        epochs = [numbers.permutation(starts) for _ in range(-(-wanted // len(starts)))]
-        order = np.concatenate(epochs)[:wanted].reshape(self.n_steps, batch_size).astype(np.int64)
-        if rounding_seed >= 0:
-            order = stream(rounding_seed, "rounding").permuted(order, axis=1)
-        return order
-
-    def initial_weights(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Parameters of n pixels before training, shape (n, n_parameters), in double precision.
-
-        Examples
-        --------
-        >>> Transformer.tiny().initial_weights({"seed": np.arange(3)}).shape
-        (3, 5837)
-        """
-        return self.architecture.initial(self._complete(pixels))
 
     def __call__(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Train n pixels: hyperparameters (n,) in, observables (n,) out, `trace` (n, records)."""
@@ -421,127 +234,11 @@ class Transformer:
         """
         return self._train(pixels)[0]
 
-    def norms(self, pixels: Mapping[str, np.ndarray], *, steps: Sequence[int]) -> dict[str, np.ndarray]:
-        """Norms along n runs: `parameter_norm` and `gradient_norm`, (n, len(steps)) each; NaN once diverged.
-
-        Parameters
-        ----------
-        pixels : mapping of (n,)
-        steps : sequence of int
-            Steps taken before the measurement, from 0 to n_steps. The gradient is that of the next batch (at the
-            end, of the last one).
-
-        Examples
-        --------
-        >>> found = Transformer.tiny(n_steps=5).norms({"seed": np.arange(2)}, steps=[0, 5])
-        >>> found["gradient_norm"].shape
-        (2, 2)
-        """
-        return norms(**self._probed(pixels), steps=self._checked_steps(steps))
-
-    def sharpness(
-        self,
-        pixels: Mapping[str, np.ndarray],
-        *,
-        steps: Sequence[int],
-        preconditioned: bool = False,
-        n_windows: int = 64,
-    ) -> Sharpness:
-        """Largest eigenvalue of the Hessian of the training loss along n runs.
-
-        By Lanczos' method, without forming the matrix, in double precision at the parameters of the run.
-
-        Parameters
-        ----------
-        pixels : mapping of (n,)
-        steps : sequence of int
-            Steps taken before the measurement, from 0 to n_steps.
-        preconditioned : bool, optional
-            Of P^(-1/2) H P^(-1/2) instead, with P what Adam divides its steps by: √(unbiased mean of g²) + eps. Adam
-            with learning rate lr is stable on a quadratic while this is below 2 (1 + beta1) / ((1 - beta1) lr).
-        n_windows : int, optional
-            Training windows that the loss is the mean over, the same for every run.
-
-        Returns
-        -------
-        Sharpness
-            `value` and `error`, (n, len(steps)): an eigenvalue lies within the error, at most about one part in
-            a thousand unless 60 products do not suffice.
-
-        Raises
-        ------
-        ValueError
-            If a step is outside the run, or `preconditioned` is asked for without Adam or before its first step.
-
-        References
-        ----------
-        Cohen et al., arXiv:2103.00065 and, preconditioned, arXiv:2207.14484.
-
-        Examples
-        --------
-        >>> trainer = Transformer.tiny(n_steps=5)
-        >>> found = trainer.sharpness({"lr": np.array([0.01])}, steps=[0, 5], n_windows=4)
-        >>> found.value.shape, bool((found.error < 0.01 * found.value).all())
-        ((1, 2), True)
-        """
-        at = self._checked_steps(steps)
-        whole(1, n_windows=n_windows)
-        if preconditioned and self.optimizer not in ("adam", "adamw"):
-            raise ValueError(f"preconditioned=True needs optimizer='adam' or 'adamw', not {self.optimizer!r}")
-        if preconditioned and at.min() < 1:
-            raise ValueError(
-                "preconditioned=True needs steps of at least 1: before it Adam has no mean square"
-            )
-        return sharpness(**self._probed(pixels), steps=at, preconditioned=preconditioned, n_windows=n_windows)
-
-    def lyapunov_exponents(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Finite-time Lyapunov exponents of n training runs, shape (n,), in nats per step.
-
-        Mean growth of a small random change of all initial weights over the n_steps steps, or over those before the
-        run diverges: positive where a change of a last digit decides the outcome. Carried along by the derivative
-        of the step itself (a Hessian-vector product, and the derivative of the optimizer's formula with that of its
-        memory), in double precision. NaN for a run that diverges at once. About four times a training run.
-
-        Examples
-        --------
-        >>> exponents = Transformer.tiny(n_steps=20).lyapunov_exponents({"lr": np.array([1e-4, 0.3])})
-        >>> bool(exponents[0] < 0.05 < exponents[1])
-        True
-        """
-        grown = self.tangent_growth(pixels)
-        taken = np.isfinite(grown).sum(axis=1)
-        last = grown[np.arange(len(grown)), np.maximum(taken, 1) - 1]
-        return last / np.maximum(taken, 1)
-
-    def tangent_growth(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Log growth of a small change of the weights after each step, shape (n, n_steps), in nats.
-
-        As for `lyapunov_exponents`; NaN from divergence on.
-
-        Examples
-        --------
-        >>> Transformer.tiny(n_steps=3).tangent_growth({"lr": np.array([0.01])}).shape
-        (1, 3)
-        """
-        return tangent_growth(**self._probed(pixels))
-
     def status(self, observables: Mapping[str, Any]) -> np.ndarray:
         """Converged where `tail_ratio` is below `converged_below`; diverged; else undecided."""
         converged = np.asarray(observables["tail_ratio"]) < self.converged_below
         diverged = np.asarray(observables["diverged_step"]) >= 0
         return np.where(diverged, 2, np.where(converged, 1, 3)).astype(np.int8)
-
-    def _run(self) -> Run:
-        return Run(
-            model=self.architecture,
-            task=self.task,
-            optimizer=self.optimizer,
-            groups=GROUPINGS[self.grouping],
-            n_steps=self.n_steps,
-            dtype=self.dtype,
-            device=self.device,
-            autocast=self.autocast,
-        )
 
     def _train(self, pixels: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Losses before each step, (n, n_steps), and test losses, (n,)."""
@@ -556,36 +253,6 @@ class Transformer:
                 run, values, self._orders(values), members=run.members(self.members, batch_size)
             )
         return losses, test
-
-    def _probed(self, pixels: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """What the probes of a run take; all pixels must share a batch size."""
-        full = self._complete(pixels)
-        sizes = np.unique(full["batch_size"]).astype(int)
-        if len(sizes) > 1:
-            raise ValueError(f"batch_size={sizes.tolist()}: measure runs of one batch size at a time")
-        run = self._run()
-        # Twice the precision and a graph of the gradient: about eight times the memory of training.
-        members = run.members(self.members, 8 * int(sizes[0])) if self.members is None else self.members
-        return {
-            "run": run,
-            "values": full,
-            "orders": self._orders(full),
-            "members": min(members, len(full["lr"])),
-        }
-
-    def _checked_steps(self, steps: Sequence[int]) -> np.ndarray:
-        found = np.asarray(steps)
-        listed = found.dtype.kind in "iu" and found.ndim == 1 and found.size > 0
-        if not (listed and found.min() >= 0 and found.max() <= self.n_steps):
-            raise ValueError(f"steps={steps!r} must be whole numbers from 0 to n_steps={self.n_steps}")
-        return found
-
-    def _orders(self, values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The batches of each pixel; pixels that share them share the array."""
-        names = ("order_seed", "batch_size", "rounding_seed")
-        keys = list(zip(*(values[name].astype(int).tolist() for name in names), strict=True))
-        drawn = {key: self.batches(**dict(zip(names, key, strict=True))) for key in set(keys)}
-        return [drawn[key] for key in keys]
 
     def _observe(self, losses: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
         lost = ~np.isfinite(losses)
@@ -606,38 +273,3 @@ class Transformer:
             with np.errstate(over="ignore"):
                 found["trace"] = ratio[:, self.record_steps].astype(np.float32)
         return found
-
-    def _complete(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Fill in the trainer's own values for hyperparameters that are not axes; check all of them."""
-        for name in pixels:
-            if name not in self.hyperparameters:
-                raise ValueError(
-                    f"{name!r} is not a hyperparameter of this transformer; with optimizer={self.optimizer!r} and "
-                    f"grouping={self.grouping!r} it has {', '.join(self.hyperparameters)}"
-                )
-        n = len(next(iter(pixels.values())))
-        full: dict[str, np.ndarray] = {}
-        for name in self.hyperparameters:
-            value = pixels.get(name, getattr(self, name))
-            value = full["lr"] if value is None else finite(name, value)
-            full[name] = np.broadcast_to(value, n)
-        for name, (least, most) in self._ranges().items():
-            outside = ~((full[name] >= least) & (full[name] <= most))
-            if outside.any():
-                raise ValueError(f"{name}={full[name][outside][0]:g} must lie in [{least:g}, {most:g}]")
-        for name in _WHOLE:
-            fraction = full[name] != np.floor(full[name])
-            if fraction.any():
-                raise ValueError(f"{name}={full[name][fraction][0]:g} must be a whole number")
-        return full
-
-    def _ranges(self) -> dict[str, tuple[float, float]]:
-        """Least and greatest value of each hyperparameter."""
-        ranges = dict.fromkeys(self.hyperparameters, (0.0, np.inf))
-        ranges |= {name: (float(least), np.inf) for name, least in _WHOLE.items()}
-        ranges["batch_size"] = (1.0, float(len(self.task.starts)))
-        for name in {"beta1", "beta2", "momentum"} & set(ranges):
-            ranges[name] = (0.0, float(np.nextafter(1, 0)))
-        if self.residual != "one":
-            ranges |= {"alpha_attn": (0.0, 1.0), "alpha_mlp": (0.0, 1.0)}
-        return ranges
