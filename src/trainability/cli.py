@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_fractal, cli_geometry, cli_map, cli_sweep, cli_validate
+from . import cli_fractal, cli_geometry, cli_map, cli_sweep, cli_transformer, cli_validate
 
 app = typer.Typer(
     add_completion=False,
@@ -107,6 +107,7 @@ def diagram(
     print(out)
 
 
+cli_map.app.command()(cli_transformer.transformer)
 app.add_typer(cli_map.app, name="map")
 app.add_typer(cli_sweep.app, name="sweep")
 for command in (

@@ -1,7 +1,8 @@
 """What a sweep would cost, from a few pixels that are trained and thrown away."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ FIRST_SAMPLE = 64
 # Seconds that a tile should take: long against handing it over (milliseconds), short against what a kill loses.
 TILE_SECONDS = 10.0
 
-# Pixels in a tile at least and at most: chunks of a few kilobytes to a megabyte.
-TILE_RANGE = 1024, 131072
+# Pixels in a tile at least and at most: a batch that trainers fill their ensembles with, and a chunk of a megabyte.
+TILE_RANGE = 16, 131072
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,9 @@ class Cost:
         return ", ".join(parts + ([f"{self.flops:.2g} FLOPs"] if self.flops is not None else []))
 
 
-def estimate_cost(grid: Grid, trainer: Trainer, *, workers: int = 1) -> Cost:
+def estimate_cost(
+    grid: Grid, trainer: Trainer, *, workers: int = 1, steps: tuple[int, int] | None = None
+) -> Cost:
     """Dry run: train a sample of the grid's pixels for about a second, and scale up.
 
     Parameters
@@ -72,6 +75,9 @@ def estimate_cost(grid: Grid, trainer: Trainer, *, workers: int = 1) -> Cost:
     trainer : Trainer
     workers : int, optional
         Taken to share the work evenly and not to slow each other down.
+    steps : (int, int), optional
+        Train for these two numbers of steps instead of the trainer's `n_steps`, and extend the line through both: for
+        trainers whose single run takes longer than one cares to wait.
 
     Returns
     -------
@@ -80,7 +86,7 @@ def estimate_cost(grid: Grid, trainer: Trainer, *, workers: int = 1) -> Cost:
     Raises
     ------
     ValueError
-        If `workers` is not positive.
+        If `workers` is not positive, or `steps` do not increase from at least 1.
 
     Examples
     --------
@@ -91,19 +97,10 @@ def estimate_cost(grid: Grid, trainer: Trainer, *, workers: int = 1) -> Cost:
     """
     if workers < 1:
         raise ValueError(f"workers={workers} must be a positive number of processes")
+    if steps is not None and not 1 <= steps[0] < steps[1]:
+        raise ValueError(f"steps={steps} must be two numbers that increase from at least 1, as (2, 8)")
     runs = int(np.prod(grid.shape))
-    trainer(_sample(grid, FIRST_SAMPLE))  # compiles
-    n, times, pixels = FIRST_SAMPLE, list[float](), list[int]()
-    while sum(times) < BUDGET and (not pixels or pixels[-1] < runs):
-        sample = _sample(grid, n)
-        start = time.perf_counter()
-        trainer(sample)
-        times.append(time.perf_counter() - start)
-        pixels.append(len(next(iter(sample.values()))))
-        n *= 2
-    per_run = times[-1] / pixels[-1]
-    rates = np.array(times[-3:]) / np.array(pixels[-3:])
-    spread = float(np.ptp(rates)) if len(rates) > 1 else per_run
+    per_run, spread = _seconds_per_run(grid, trainer) if steps is None else _extended(grid, trainer, steps)
     sizes = (
         np.dtype(dtype).itemsize * (extra[0][1] if extra else 1)
         for dtype, _, *extra in trainer.observables.values()
@@ -121,6 +118,35 @@ def estimate_cost(grid: Grid, trainer: Trainer, *, workers: int = 1) -> Cost:
     )
 
 
+def _seconds_per_run(grid: Grid, trainer: Trainer, n: int = FIRST_SAMPLE) -> tuple[float, float]:
+    """Seconds of a run, and the range of the last three samples; from `n` pixels on, doubled at each."""
+    runs = int(np.prod(grid.shape))
+    trainer(_sample(grid, n))  # compiles
+    times, pixels = list[float](), list[int]()
+    while sum(times) < BUDGET and (not pixels or pixels[-1] < runs):
+        sample = _sample(grid, n)
+        start = time.perf_counter()
+        trainer(sample)
+        times.append(time.perf_counter() - start)
+        pixels.append(len(next(iter(sample.values()))))
+        n *= 2
+    rates = np.array(times[-3:]) / np.array(pixels[-3:])
+    return times[-1] / pixels[-1], float(np.ptp(rates)) if len(rates) > 1 else times[-1] / pixels[-1]
+
+
+def _extended(grid: Grid, trainer: Any, steps: tuple[int, int]) -> tuple[float, float]:
+    """The same from runs of two lengths: what a step takes, and what a run takes besides.
+
+    The first sample is one full ensemble, where the trainer says how many runs it trains together.
+    """
+    (low, low_spread), (high, high_spread) = (
+        _seconds_per_run(grid, replace(trainer, n_steps=n), getattr(trainer, "ensemble", FIRST_SAMPLE))
+        for n in steps
+    )
+    times = (trainer.n_steps - steps[0]) / (steps[1] - steps[0])
+    return max(low + times * (high - low), high), times * float(np.hypot(low_spread, high_spread))
+
+
 def _sample(grid: Grid, n: int) -> dict[str, np.ndarray]:
     """Return `n` pixels from all over the grid, the same at every call; all of them if there are no more."""
     runs = int(np.prod(grid.shape))
@@ -131,5 +157,5 @@ def _sample(grid: Grid, n: int) -> dict[str, np.ndarray]:
 
 def _tile(shape: tuple[int, ...], seconds_per_run: float) -> tuple[int, ...]:
     pixels = np.clip(TILE_SECONDS / seconds_per_run, *TILE_RANGE)
-    side = 2 ** round(np.log2(pixels) / len(shape))
+    side = max(1, 2 ** round(np.log2(pixels) / len(shape)))
     return tuple(min(side, n) for n in shape)

@@ -280,15 +280,7 @@ def _reporting(progress: bool | Callable[[int, int], None]):
     if progress is not True:
         yield progress or (lambda done, total: None)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from ._bar import progress_bar
 
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tiles"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("training")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with progress_bar() as advance:
+        yield advance

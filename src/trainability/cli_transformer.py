@@ -1,0 +1,153 @@
+"""`trainability map transformer …`: one transformer for each pixel of a grid of two hyperparameters."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .cli_map import AsJson, DryRun, Store, Workers, counts, read_axis, summary
+
+# Where each preset has a boundary, on the text it is given by default.
+AXES = {
+    "tiny": ("lr_attn:0.01:1:32:log", "lr_rest:0.003:0.6:32:log"),
+    "torkamandi": ("lr_attn:1e-4:1:32:log", "lr_rest:1e-4:1:32:log"),
+    "geometry": ("alpha_mlp:0.05:0.95:16", "sigma_mlp:0.5:8:16:log"),
+}
+
+# Windows of the presets, in characters.
+WINDOWS = {"tiny": 16, "torkamandi": 64, "geometry": 16}
+
+# Runs so short are timed to say what whole ones take.
+TIMED = (2, 20)
+
+Number = int | None
+
+
+def transformer(
+    store: Store,
+    preset: Annotated[str, typer.Option(help="tiny, torkamandi or geometry.")] = "tiny",
+    x: Annotated[str | None, typer.Option(help="First axis, as name:low:high:pixels[:log].")] = None,
+    y: Annotated[str | None, typer.Option(help="Second axis.")] = None,
+    task: Annotated[
+        str, typer.Option(help="sonnets, synthetic, copy, modular, regression, or a file of text.")
+    ] = "sonnets",
+    window: Annotated[Number, typer.Option(help="Characters that the model sees.")] = None,
+    d_model: Annotated[Number, typer.Option(help="Width.")] = None,
+    n_layers: Annotated[Number, typer.Option(help="Blocks.")] = None,
+    n_heads: Annotated[Number, typer.Option(help="Heads.")] = None,
+    batch_size: Annotated[Number, typer.Option(help="Windows in a batch.")] = None,
+    n_steps: Annotated[Number, typer.Option(help="Steps of each run.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam, adamw, momentum or sgd.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+    order_seed: Annotated[int, typer.Option(help="Of the order of the data, one for the whole map.")] = 0,
+    n_records: Annotated[int, typer.Option(help="Losses of each run that are kept.")] = 0,
+    converged_below: Annotated[
+        float | None, typer.Option(help="A run has converged if its last losses over the first are below.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    refine: Annotated[bool, typer.Option("--refine", help="Train along the boundary only.")] = False,
+    dry_run: DryRun = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the map to this file, again and again while it fills in.")
+    ] = None,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train a decoder-only transformer for each pixel of a grid of two hyperparameters.
+
+    Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, hours for each hundred
+    pixels), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes and sizes are the
+    preset's. Interrupt and run the same command again: it goes on.
+
+    In Python: `trainability.trainability_map` with `trainability.trainers.Transformer`, `trainability.estimate_cost`.
+    """
+    from .cost import estimate_cost
+    from .grid import Grid
+    from .sweep import trainability_map
+
+    chosen = {
+        "d_model": d_model,
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "batch_size": batch_size,
+        "n_steps": n_steps,
+        "optimizer": optimizer,
+        "converged_below": converged_below,
+    }
+    options = {name: value for name, value in chosen.items() if value is not None}
+    trainer = preset_trainer(
+        preset, task, window, seed=seed, order_seed=order_seed, n_records=n_records, dtype=dtype, **options
+    )
+    default_x, default_y = AXES[preset]
+    grid = Grid(**dict([read_axis(x or default_x), read_axis(y or default_y)]))
+    cost = None
+    if dry_run or not store.exists():  # a store keeps its tiles
+        grid.check_resolution(dtype)
+        cost = estimate_cost(grid, trainer, workers=workers, steps=TIMED)
+    if dry_run:
+        print(json.dumps(asdict(cost)) if as_json else cost)
+        return
+    if cost and not as_json:
+        print(f"about {cost}")
+
+    from .cli_picture import draw, watched
+
+    with watched(store, picture, bar=not as_json) as report:
+        runs = trainability_map(
+            grid,
+            trainer,
+            store=store,
+            tile=cost.tile if cost else None,
+            workers=workers,
+            refine=refine,
+            progress=report,
+        )
+    if picture:
+        draw(runs, picture)
+    print(json.dumps(counts(runs)) if as_json else summary(runs))
+
+
+def preset_trainer(preset: str, task: str, window: int | None, **options: Any):
+    """A `Transformer` of a preset on a named task.
+
+    Raises
+    ------
+    ValueError
+        If the preset or the task is unknown.
+    """
+    from .initialization import Initialization
+    from .trainers import Transformer
+
+    if preset not in AXES:
+        raise ValueError(f"preset={preset!r} is unknown; use {', '.join(AXES)}")
+    data = named_task(task, WINDOWS[preset] if window is None else window, last=preset == "geometry")
+    if preset != "geometry":
+        return getattr(Transformer, preset)(data, **options)
+    init = Initialization(
+        n_tokens=data.window, alpha_attn=0.3, alpha_mlp=0.5, sigma_attn=1.0, sigma_mlp=1.0, activation="tanh"
+    )
+    return Transformer.geometry(init, data, **{"d_model": 32, "n_layers": 6, "lr": 0.003, **options})
+
+
+def named_task(name: str, window: int, *, last: bool = False):
+    """The task of a name, or the text of a file; `last` scores the last position alone, for models that see all.
+
+    Raises
+    ------
+    ValueError
+        If there is neither a task nor a file of that name.
+    """
+    from .trainers import copy_task, modular_task, regression_task, synthetic_text, text_task
+
+    tasks = {"copy": copy_task, "modular": modular_task, "regression": regression_task}
+    if name in tasks:
+        return tasks[name]()
+    path = Path(name)
+    if name not in ("sonnets", "synthetic") and not path.is_file():
+        raise ValueError(
+            f"task={name!r} is unknown; use sonnets, synthetic, {', '.join(tasks)}, or the path of a text"
+        )
+    text = {"sonnets": None, "synthetic": synthetic_text()}.get(name, path)
+    return text_task(text, window=window, predict="last" if last else "all")
