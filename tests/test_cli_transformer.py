@@ -84,7 +84,9 @@ def test_tasks_by_name_and_from_a_file(tmp_path):
 
 
 def colors(path):
-    return {tuple(c) for c in np.round(255 * matplotlib.image.imread(path)[..., :3]).astype(int).reshape(-1, 3)}
+    return {
+        tuple(c) for c in np.round(255 * matplotlib.image.imread(path)[..., :3]).astype(int).reshape(-1, 3)
+    }
 
 
 def test_the_picture_fills_in_from_the_store(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from math import log2
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,9 +58,9 @@ def transformer(
 ) -> None:
     """Train a decoder-only transformer for each pixel of a grid of two hyperparameters.
 
-    Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, hours for each hundred
-    pixels), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes and sizes are the
-    preset's. Interrupt and run the same command again: it goes on.
+    Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, half an hour of a
+    core for each pixel), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes and
+    sizes are the preset's. Interrupt and run the same command again: it goes on.
 
     In Python: `trainability.trainability_map` with `trainability.trainers.Transformer`, `trainability.estimate_cost`.
     """
@@ -80,17 +81,20 @@ def transformer(
     trainer = preset_trainer(
         preset, task, window, seed=seed, order_seed=order_seed, n_records=n_records, dtype=dtype, **options
     )
+    # A power of two, as tiles are, so that no ensemble is filled up with pixels that are thrown away.
+    trainer = replace(trainer, members=2 ** int(log2(trainer.ensemble)))
     default_x, default_y = AXES[preset]
     grid = Grid(**dict([read_axis(x or default_x), read_axis(y or default_y)]))
-    cost = None
-    if dry_run or not store.exists():  # a store keeps its tiles
+    tile = None  # a store keeps its own
+    if dry_run or not store.exists():
         grid.check_resolution(dtype)
         cost = estimate_cost(grid, trainer, workers=workers, steps=TIMED)
-    if dry_run:
-        print(json.dumps(asdict(cost)) if as_json else cost)
-        return
-    if cost and not as_json:
-        print(f"about {cost}")
+        if dry_run:
+            print(json.dumps(asdict(cost)) if as_json else cost)
+            return
+        tile = cost.tile
+        if not as_json:
+            print(f"about {cost}")
 
     from .cli_picture import draw, watched
 
@@ -99,7 +103,7 @@ def transformer(
             grid,
             trainer,
             store=store,
-            tile=cost.tile if cost else None,
+            tile=tile,
             workers=workers,
             refine=refine,
             progress=report,
@@ -141,7 +145,7 @@ def named_task(name: str, window: int, *, last: bool = False):
     """
     from .trainers import copy_task, modular_task, regression_task, synthetic_text, text_task
 
-    tasks = {"copy": copy_task, "modular": modular_task, "regression": regression_task}
+    tasks: dict[str, Any] = {"copy": copy_task, "modular": modular_task, "regression": regression_task}
     if name in tasks:
         return tasks[name]()
     path = Path(name)

@@ -151,6 +151,11 @@ class TransformerSettings:
         """Numbers that one member trains."""
         return self.architecture.n_parameters
 
+    @property
+    def ensemble(self) -> int:
+        """Runs trained together: `members`, or the number that its sizes and the free memory give."""
+        return self._run().members(self.members, self.batch_size)
+
     @cached_property
     def architecture(self) -> Architecture:
         """Sizes and form of the model."""
