@@ -59,8 +59,8 @@ def transformer(
     """Train a decoder-only transformer for each pixel of a grid of two hyperparameters.
 
     Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, half an hour of a
-    core for each pixel), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes and
-    sizes are the preset's. Interrupt and run the same command again: it goes on.
+    core for each pixel), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes
+    and sizes are the preset's. Interrupt and run the same command again: it goes on.
 
     In Python: `trainability.trainability_map` with `trainability.trainers.Transformer`, `trainability.estimate_cost`.
     """
