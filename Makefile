@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test slow lint claims setup clean
+.PHONY: demo test slow lint claims docs setup clean
 
 demo: setup  ## all studies at their quick size; leaves out/demo/report.html
 	$(BIN)/trainability validate --size quick --out out/demo --workers 2
@@ -17,6 +17,10 @@ slow: setup  ## the long tests
 
 claims: setup  ## measure the claims of the papers that stand by themselves; writes docs/claims.md
 	$(BIN)/trainability claim --table docs/claims.md
+
+docs: setup  ## the site, its notebooks and theory pages executed; leaves out/docs/index.html
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs]'
+	$(BIN)/sphinx-build -W --keep-going -c docs -b html . out/docs
 
 lint: setup
 	$(BIN)/ruff check .
