@@ -50,12 +50,14 @@ def dense_hessian(ensemble, member, starts):
         return torch.autograd.functional.hessian(loss, ensemble.W[member].clone()).numpy()
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("preconditioned", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "none"])
-def test_sharpness_is_the_largest_eigenvalue_of_the_dense_hessian(norm, preconditioned):
-    trainer = small(norm=norm)
+def test_sharpness_is_the_largest_eigenvalue_of_the_dense_hessian(norm, preconditioned, weighted):
+    trainer = small(norm=norm, grouping="attention")
     pixels = {"lr": np.array([0.003, 0.03]), "seed": np.array([0, 1])}
-    found = trainer.sharpness(pixels, steps=[9], preconditioned=preconditioned, n_windows=10**6)
+    rates = {"lr_attn": np.array([0.1, 2.0]), "lr_rest": np.array([0.5, 0.3])} if weighted else None
+    found = trainer.sharpness(pixels, steps=[9], preconditioned=preconditioned, rates=rates, n_windows=10**6)
     for at, step in enumerate((9,)):
         ensemble = state_after(trainer, pixels, step)
         for member in range(2):
@@ -63,6 +65,12 @@ def test_sharpness_is_the_largest_eigenvalue_of_the_dense_hessian(norm, precondi
             if preconditioned:
                 scale = ensemble.optimizer.scale(step, ensemble.memory[1])[member].numpy()
                 H = H / np.sqrt(np.outer(scale, scale))
+            if weighted:
+                D = np.empty(len(H))
+                for p in trainer.architecture.parameters:
+                    group = "attn" if p.kind in ("norm1", "qkv", "attn_out") else "rest"
+                    D[p.start : p.stop] = rates[f"lr_{group}"][member]
+                H = H * np.sqrt(np.outer(D, D))
             exact = np.linalg.eigvalsh(H)
             assert abs(exact - found.value[member, at]).min() <= found.error[member, at] + 1e-9 * exact[-1]
             # The residual bounds the distance to some eigenvalue; Lanczos stops at 1e-3 of the largest.
@@ -160,6 +168,16 @@ def test_probes_take_the_precision_of_the_run_and_leave_it_alone():
         (lambda t: t.sharpness({"lr": [0.1]}, steps=[13]), "whole numbers from 0 to n_steps=12"),
         (lambda t: t.norms({"lr": [0.1]}, steps=[0.5]), "whole numbers from 0"),
         (lambda t: t.sharpness({"lr": [0.1]}, steps=[0], preconditioned=True), "steps of at least 1"),
+        (
+            lambda t: t.sharpness({"lr": [0.1]}, steps=[1], rates={"lr_attn": [1.0]}),
+            "rates has lr_attn; it needs",
+        ),
+        (
+            lambda t: t.sharpness(
+                {"lr": [0.1, 0.2]}, steps=[1], rates={f"lr_{group}": [1.0] for group in t.groups}
+            ),
+            "rates are of 1 runs and pixels of 2",
+        ),
         (lambda t: t.norms({"batch_size": [2, 3]}, steps=[0]), "one batch size at a time"),
     ],
 )

@@ -49,6 +49,7 @@ class TransformerProbes(TransformerSettings):
         *,
         steps: Sequence[int],
         preconditioned: bool = False,
+        rates: Mapping[str, np.ndarray] | None = None,
         n_windows: int = 64,
     ) -> Sharpness:
         """Largest eigenvalue of the Hessian of the training loss along n runs.
@@ -63,6 +64,10 @@ class TransformerProbes(TransformerSettings):
         preconditioned : bool, optional
             Of P^(-1/2) H P^(-1/2) instead, with P what Adam divides its steps by: √(unbiased mean of g²) + eps. Adam
             with learning rate lr is stable on a quadratic while this is below 2 (1 + beta1) / ((1 - beta1) lr).
+        rates : mapping of (n,), optional
+            A learning rate for each group, as "lr_attn": then of D^(1/2) H D^(1/2), or with P of
+            (D/P)^(1/2) H (D/P)^(1/2), D the rates. They need not be those that the runs are trained with: gradient
+            descent at these rates is stable below 2, Adam below 2 (1 + beta1) / (1 - beta1).
         n_windows : int, optional
             Training windows that the loss is the mean over, the same for every run.
 
@@ -75,7 +80,8 @@ class TransformerProbes(TransformerSettings):
         Raises
         ------
         ValueError
-            If a step is outside the run, or `preconditioned` is asked for without Adam or before its first step.
+            If a step is outside the run, `preconditioned` is asked for without Adam or before its first step, or
+            `rates` has other names than those of the groups.
 
         References
         ----------
@@ -97,7 +103,22 @@ class TransformerProbes(TransformerSettings):
             raise ValueError(
                 "preconditioned=True needs steps of at least 1: before it Adam has no mean square"
             )
-        return sharpness(**self._probed(pixels), steps=at, preconditioned=preconditioned, n_windows=n_windows)
+        probed = self._probed(pixels)
+        if rates is not None:
+            names = {f"lr_{group}" for group in self.groups}
+            if set(rates) != names:
+                raise ValueError(f"rates has {', '.join(sorted(rates))}; it needs {', '.join(sorted(names))}")
+            full = self._complete(rates)
+            if len(full["lr"]) != len(probed["orders"]):
+                raise ValueError(f"rates are of {len(full['lr'])} runs and pixels of {len(probed['orders'])}")
+            probed["values"] |= {f"metric_{name}": full[name] for name in names}
+        return sharpness(
+            **probed,
+            steps=at,
+            preconditioned=preconditioned,
+            weighted=rates is not None,
+            n_windows=n_windows,
+        )
 
     def lyapunov_exponents(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
         """Finite-time Lyapunov exponents of n training runs, shape (n,), in nats per step.
@@ -192,9 +213,20 @@ def norms(run: Run, values, orders, *, members: int, steps: np.ndarray) -> dict[
 
 
 def sharpness(
-    run: Run, values, orders, *, members: int, steps: np.ndarray, preconditioned: bool, n_windows: int
+    run: Run,
+    values,
+    orders,
+    *,
+    members: int,
+    steps: np.ndarray,
+    preconditioned: bool,
+    weighted: bool,
+    n_windows: int,
 ) -> Sharpness:
-    """Largest eigenvalue of the Hessian of the loss on `n_windows` training windows, the same for every run."""
+    """Largest eigenvalue of the Hessian of the loss on `n_windows` training windows, the same for every run.
+
+    Weighted by the rates metric_lr_<group> of `values`, where so asked.
+    """
     starts = run.task.starts
     if n_windows < len(starts):
         starts = np.sort(stream(0, "sharpness").choice(starts, n_windows, replace=False))
@@ -207,6 +239,8 @@ def sharpness(
         root = torch.ones_like(twin.W)
         if preconditioned:
             root = ensemble.optimizer.scale(step, ensemble.memory[1]).double().rsqrt()
+        if weighted:
+            root = root * twin.of_groups("metric_lr_{}").sqrt()
 
         def apply(v: torch.Tensor) -> torch.Tensor:
             return root * hessian_product(lambda W: twin.loss(W, *batch), twin.W, root * v)

@@ -111,10 +111,14 @@ class Ensemble:
         )
         scored = run.task.scored
         self.scored = None if scored.all() else torch.from_numpy(scored).to(run.device)
-        index = run.model.group_index(run.groups)
-        rates = np.stack([values[f"lr_{group}"] for group in run.groups], axis=1)[:, index]
-        self.optimizer = Optimizer(run.optimizer, values, self._tensor(rates))
+        self.optimizer = Optimizer(run.optimizer, values, self.of_groups("lr_{}"))
         self.memory = self.optimizer.memory()
+
+    def of_groups(self, form: str) -> torch.Tensor:
+        """Values named after the parameter groups, as "lr_{}", dealt out to the parameters: (member, parameter)."""
+        index = self.run.model.group_index(self.run.groups)
+        values = np.stack([self.values[form.format(group)] for group in self.run.groups], axis=1)
+        return self._tensor(values[:, index])
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.tensor(values, dtype=self.run.torch_dtype, device=self.run.device)
