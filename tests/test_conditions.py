@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from trainability import boundary_point, trainability_map
+from trainability import Status, boundary_point, trainability_map
 from trainability.conditions import CONDITIONS, published_condition, reference_draw
+from trainability.trainers import MLP
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -33,6 +34,26 @@ def test_zoom_is_centred_on_its_point_and_as_wide_as_asked():
         np.testing.assert_allclose(np.log10(grid[name]).mean(), np.log10(point[name]), atol=1e-12)
         assert np.ptp(np.log10(grid[name])) == pytest.approx(2e-3 * 7 / 8)  # between the outer centres
     converged = trainability_map(grid, trainer)["tail_ratio"].values < 1
+    assert 0 < converged.sum() < converged.size
+
+
+def test_runs_that_do_not_converge_have_diverged():
+    """The published rule knows two outcomes: what `MLP` leaves undecided lies on the other side of the boundary."""
+    trainer = published_condition("mini-batch").trainer
+    losses = {"tail_ratio": np.array([0.5, 1.0, 2.0, 1e6]), "diverged_step": np.array([-1, -1, -1, 7])}
+    np.testing.assert_array_equal(trainer.status(losses), [1, 2, 2, 2])
+    np.testing.assert_array_equal(MLP.status(trainer, losses), [1, 3, 3, 2])
+
+
+@pytest.mark.parametrize("name", ["identity", "one point"])  # the cheap ones
+def test_zoom_without_a_point_holds_a_boundary_of_the_reference_draw(name):
+    pytest.importorskip("jax")
+    condition = published_condition(name)
+    grid, trainer = condition.zoom(pixels=12)
+    for axis, value in condition.zoom_point.items():
+        assert np.log10(grid[axis]).mean() == pytest.approx(np.log10(value), abs=1e-12)
+    np.testing.assert_array_equal(trainer.weights[0], reference_draw(condition.trainer).weights[0])
+    converged = trainability_map(grid, trainer)["status"].values == Status.CONVERGED
     assert 0 < converged.sum() < converged.size
 
 
