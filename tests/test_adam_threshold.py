@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from trainability import Grid, adam_sharpness, adam_threshold
+from trainability.trainers import Transformer
 from trainability.trainers._optimizers import Optimizer
 
 
@@ -11,14 +13,14 @@ def _distance_after(share: float, *, beta1: float, n_steps: int = 4000) -> float
     """Norm of the weights after Adam on a coupled quadratic of two parameter groups, begun at norm 1.
 
     `share` is the largest eigenvalue of D^(1/2) P^(-1/2) H P^(-1/2) D^(1/2), D the groups' learning rates and P
-    Adam's scale, over 2 (1 + beta1) / (1 - beta1). P is frozen: the mean of g² is given, and beta2 is almost 1.
+    Adam's scale, over the threshold. P is frozen: the mean of g² is given, and beta2 is almost 1.
     """
     hessian = torch.tensor([[3.0, 1.0, 0.5], [1.0, 2.0, -0.4], [0.5, -0.4, 1.0]], dtype=torch.float64)
     scale = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
     rates = torch.tensor([1.0, 0.3, 0.3], dtype=torch.float64)
     root = (rates / scale).sqrt()
     largest = torch.linalg.eigvalsh(root[:, None] * hessian * root)[-1]
-    rates = rates * share * 2 * (1 + beta1) / (1 - beta1) / largest
+    rates = rates * share * adam_threshold(beta1) / largest
     values = {"weight_decay": 0.0, "warmup": 0.0, "clip": 0.0, "beta1": beta1, "beta2": 1 - 1e-15, "eps": 0.0}
     late = 10**18  # the means are unbiased
     optimizer = Optimizer("adam", {name: np.array([v]) for name, v in values.items()}, rates[None])
@@ -39,3 +41,21 @@ def test_the_weighted_preconditioned_sharpness_has_the_threshold_of_heavy_ball(b
     """
     assert _distance_after(0.995, beta1=beta1) < 0.5
     assert _distance_after(1.005, beta1=beta1) > 10
+
+
+def test_sharpness_is_linear_in_the_rates_and_grows_with_each():
+    trainer = Transformer.tiny(n_steps=3, members=4)
+    grid = Grid(lr_attn=[0.01, 0.1, 1.0], lr_rest=[0.01, 0.1, 1.0])
+    found = adam_sharpness(grid, trainer, n_windows=4).values
+    np.testing.assert_allclose(found[1:, 1:], 10 * found[:-1, :-1], rtol=1e-9)
+    assert (np.diff(found, axis=0) > -1e-3 * found[:-1]).all()  # Weyl; the tolerance is Lanczos'
+    assert (np.diff(found, axis=1) > -1e-3 * found[:, :-1]).all()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"beta1=1 must lie in"):
+        adam_threshold(1)
+    with pytest.raises(ValueError, match="axis 'lr_mlp' is not the rate of a group; use lr_attn, lr_rest"):
+        adam_sharpness(Grid(lr_mlp=[0.1]), Transformer.tiny(n_steps=3))
+    with pytest.raises(ValueError, match="needs optimizer='adam'"):
+        adam_sharpness(Grid(lr_attn=[0.1]), Transformer.tiny(n_steps=3, optimizer="sgd"))

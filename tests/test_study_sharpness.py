@@ -45,12 +45,3 @@ def test_claims_and_figures(study, tmp_path):
     assert verdicts["stable-below-two"] != Verdict.CONTRADICTED
     for picture in sharpness_pictures(study):
         picture.figure.savefig(tmp_path / f"{picture.name}.png")
-
-
-def test_best_threshold_of_a_map_with_a_known_one(study):
-    runs = study.runs["map"].copy()
-    runs["status"] = runs["status"].copy(data=np.where(runs["sharpness"] > 7.0, 2, 1).astype(np.int8))
-    threshold, agreement = study_sharpness._best_threshold(runs)
-    values = np.sort(runs["sharpness"].values.ravel())
-    assert agreement == 1
-    assert threshold == values[values > 7.0][0]

@@ -3,6 +3,8 @@ from . import trainers as trainers
 from ._contract import Status as Status
 from ._contract import Trainer as Trainer
 from ._contract import is_trained as is_trained
+from .adam_stability import adam_sharpness as adam_sharpness
+from .adam_stability import adam_threshold as adam_threshold
 from .balanced import BalancedCycle as BalancedCycle
 from .balanced import KnownCycle as KnownCycle
 from .balanced import balanced_cycle as balanced_cycle
@@ -182,6 +184,7 @@ from .significance import ShiftNull as ShiftNull
 from .significance import shift_null as shift_null
 from .softmax import softmax_overlap as softmax_overlap
 from .studies import Study as Study
+from .study_adam import adam_study as adam_study
 from .study_exponents import exponents_study as exponents_study
 from .study_product_map import product_map_study as product_map_study
 from .study_sharpness import sharpness_study as sharpness_study

@@ -16,6 +16,7 @@ from .grid import Grid, linear_axis
 from .lyapunov import lyapunov_map
 from .maps import product_map
 from .outcomes import Outcome, basins
+from .plot_study_adam import adam_map, adam_training
 from .plot_study_exponents import explained_variance, loss_over_exponents, measured_against_predicted
 from .studies import Study
 from .sweep import Status
@@ -129,11 +130,31 @@ def sharpness_pictures(study: Study) -> list[Picture]:
     ]
 
 
+def adam_pictures(study: Study) -> list[Picture]:
+    """Draw the study of Adam."""
+    return [
+        Picture(
+            "adam-map",
+            "Left: outcome of training for each pair of learning rates, and the lines beyond which linear stability "
+            "says that Adam cannot rest, by the state whose sharpness is taken. Right: Lyapunov exponents of every "
+            "few of the runs, red where a small change of the weights grows.",
+            adam_map(study),
+        ),
+        Picture(
+            "adam-training",
+            "Loss at the end of each run (at most 2 is drawn) against its sharpness at initialization and its "
+            "exponent; right, the sharpness along a sample of runs, each in the metric of its own rates.",
+            adam_training(study),
+        ),
+    ]
+
+
 # By the names in `studies.STUDIES`.
 DRAWINGS: dict[str, Callable[[Study], list[Picture]]] = {
     "product-map": product_map_pictures,
     "exponents": exponents_pictures,
     "sharpness": sharpness_pictures,
+    "adam": adam_pictures,
 }
 
 

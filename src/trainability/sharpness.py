@@ -66,12 +66,9 @@ def preconditioned_sharpness(grid: Grid, trainer: MLP) -> xr.DataArray:
     (hessian,) = hessians(problem, weights, trainer.activation)
     rates = layer_rates(trainer, grid.pixels())
     sizes = [w.size for w in problem.weights]
-    scale = rates.max(axis=1)
-    ratios, place = np.unique(
-        np.round(np.log(rates / scale[:, None]) / _SAME_RATIO), axis=0, return_inverse=True
-    )
-    largest = np.array([_largest(hessian, ratio, sizes) for ratio in np.exp(ratios * _SAME_RATIO)])
-    values = (largest[place.ravel()] * scale).reshape(grid.shape)
+    ratios, place, scale = distinct_ratios(rates)
+    largest = np.array([_largest(hessian, ratio, sizes) for ratio in ratios])
+    values = (largest[place] * scale).reshape(grid.shape)
     return xr.DataArray(
         values,
         coords=grid.coords(),
@@ -167,6 +164,14 @@ def layer_rates(trainer: MLP, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
 
     inner = [rate("lr_hidden")] * (trainer.depth - 1)
     return np.stack([rate("lr_in"), *inner, rate("lr_out")], axis=1)
+
+
+def distinct_ratios(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ratios of rates (n, groups) to their largest, each once; which one each of the n has, and its largest rate."""
+    scale = rates.max(axis=1)
+    logs = np.round(np.log(rates / scale[:, None]) / _SAME_RATIO)
+    ratios, place = np.unique(logs, axis=0, return_inverse=True)
+    return np.exp(ratios * _SAME_RATIO), place.ravel(), scale
 
 
 def _largest(hessian: np.ndarray, rates: np.ndarray, sizes: Sequence[int]) -> float:

@@ -77,6 +77,7 @@ STUDIES: Mapping[str, Callable[..., Study]] = _Studies(
         "product-map": "study_product_map:product_map_study",
         "exponents": "study_exponents:exponents_study",
         "sharpness": "study_sharpness:sharpness_study",
+        "adam": "study_adam:adam_study",
     }
 )
 

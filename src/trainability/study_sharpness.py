@@ -8,10 +8,18 @@ import pandas as pd
 import xarray as xr
 
 from ._study_tables import agreement_table, baseline_table, distance_table, share_of_pixels
+from ._threshold_maps import (
+    NEAR,
+    best_threshold,
+    decades_a_pixel,
+    explained_table,
+    near_observed,
+    near_predicted,
+    threshold_map,
+)
 from .baselines import compare_baselines
 from .claims import Claim, Verdict
 from .comparison import Comparison, compare
-from .distances import BoundaryDistance
 from .grid import Grid, log_axis
 from .sharpness import preconditioned_sharpness, sharpness_along_training
 from .significance import ShiftNull, shift_null
@@ -22,9 +30,9 @@ from .trainers import MLP
 PAPER = "arXiv:2402.06184"
 
 # Fixed before the comparison. Thresholds on the sharpness at initialization: of linear stability, and the upper end
-# of catapults to flatter minima (arXiv:2003.02218). Decades within which a boundary counts as explained. Shares that
-# support the claims. A run at the edge of stability swings about 2 by less than a tenth.
-STABLE, CATAPULT, NEAR, SHARE, MOST, EDGE = 2.0, 4.0, 0.25, 0.95, 0.5, 2.2
+# of catapults to flatter minima (arXiv:2003.02218). Shares that support the claims. A run at the edge of stability
+# swings about 2 by less than a tenth.
+STABLE, CATAPULT, SHARE, MOST, EDGE = 2.0, 4.0, 0.95, 0.5, 2.2
 
 # Learning rates of both layers, as published.
 LOW, HIGH = 1e-3, 1e6
@@ -87,7 +95,10 @@ def sharpness_study(
     store = Path(stores) / "map.zarr" if stores else None
     observed = trainability_map(grid, trainer, store=store, workers=workers, progress=progress)
     sharpness = preconditioned_sharpness(grid, trainer)
-    predicted = {name: _predicted(sharpness, at) for name, at in (("2", STABLE), ("4", CATAPULT))}
+    predicted = {
+        f"{at:g}": threshold_map(xr.apply_ufunc(np.log10, sharpness / at), ("converged", "diverged"))
+        for at in (STABLE, CATAPULT)
+    }
     found = {
         name: compare(one, observed, outcome="diverged", score="boundary") for name, one in predicted.items()
     }
@@ -95,7 +106,7 @@ def sharpness_study(
     null = shift_null(predicted["2"], observed, outcome="diverged")
     runs = observed.merge(predicted["2"].rename(status="predicted_status")).assign(sharpness=sharpness)
     followed = _follow(trainer, runs, n_followed, n_times)
-    best = _best_threshold(runs)
+    best = best_threshold(sharpness.values, _diverged(runs))
     return Study(
         name="sharpness",
         title="Sharpness and small networks",
@@ -112,7 +123,7 @@ def sharpness_study(
             "Distance of the observed boundary from the predicted one": distance_table(
                 {f"sharpness {name}": c for name, c in found.items()}
             ),
-            "Share of each boundary with the other one near it": _explained(found),
+            "Share of each boundary with the other one near it": explained_table(found, "sharpness"),
             "Trivial rules, cross-validated": baseline_table(rules),
             "Outcome by sharpness at initialization": _by_sharpness(runs),
             "Sharpness along training": _along(followed),
@@ -129,22 +140,6 @@ def sharpness_study(
             "supported": {"share": SHARE, "most": MOST},
         },
         notes=_notes(found["2"], null, best),
-    )
-
-
-def _predicted(sharpness: xr.DataArray, threshold: float) -> xr.Dataset:
-    """Diverged above the threshold, converged below; `boundary` in decades of the sharpness."""
-    status = np.where(sharpness > threshold, Status.DIVERGED, Status.CONVERGED).astype(np.int8)
-    return xr.Dataset(
-        {
-            "status": (sharpness.dims, status, STATUS_ATTRS),
-            "boundary": (
-                sharpness.dims,
-                np.log10(sharpness.values / threshold),
-                {"long_name": "decades beyond the threshold"},
-            ),
-        },
-        coords=sharpness.coords,
     )
 
 
@@ -169,47 +164,6 @@ def _follow(trainer: MLP, runs: xr.Dataset, n: int, n_times: int) -> xr.Dataset:
 
 def _diverged(runs: xr.Dataset) -> np.ndarray:
     return runs["status"].values == Status.DIVERGED
-
-
-def _best_threshold(runs: xr.Dataset) -> tuple[float, float]:
-    """Threshold on the sharpness with the highest agreement, fitted to the map, and that agreement."""
-    order = np.argsort(runs["sharpness"].values, axis=None)
-    lost = _diverged(runs).ravel()[order]
-    right = np.concatenate([[0], np.cumsum(~lost)]) + lost.sum() - np.concatenate([[0], np.cumsum(lost)])
-    i = int(right.argmax())
-    values = runs["sharpness"].values.ravel()[order]
-    return float(values[min(i, len(values) - 1)]), float(right[i] / len(lost))
-
-
-def _decades_a_pixel(n: int) -> float:
-    return float(np.log10(HIGH / LOW)) / n
-
-
-def _near_predicted(line: BoundaryDistance, n: int) -> tuple[float, tuple[float, float]]:
-    """Share of the observed boundary within `NEAR` decades of the predicted one; both axes are alike."""
-    return line.share_within(NEAR / _decades_a_pixel(n))
-
-
-def _near_observed(line: BoundaryDistance, n: int) -> float:
-    """Share of the predicted boundary within `NEAR` decades of the observed one."""
-    return float((line.missed * _decades_a_pixel(n) <= NEAR).mean())
-
-
-def _explained(found: dict[str, Comparison]) -> pd.DataFrame:
-    rows = []
-    for name, comparison in found.items():
-        line, n = comparison.boundary, comparison.wrong.shape[0]
-        if line is not None:
-            share, (low, high) = _near_predicted(line, n)
-            rows.append(
-                {
-                    "sharpness": name,
-                    f"observed, within {NEAR:g} decades of predicted": f"{share:.1%} ({low:.1%} to {high:.1%})",
-                    f"predicted, within {NEAR:g} decades of observed": f"{_near_observed(line, n):.1%}",
-                    "median distance, decades": f"{line.median * _decades_a_pixel(n):.2f}",
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def _by_sharpness(runs: xr.Dataset) -> pd.DataFrame:
@@ -250,17 +204,17 @@ def _along(followed: xr.Dataset) -> pd.DataFrame:
 
 
 def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[float, float]) -> str:
-    line, n = found.boundary, found.wrong.shape[0]
+    line, pixel = found.boundary, decades_a_pixel(runs["lr_in"])
     low, high = found.agreement_interval
     trivial = rules.isel(rule=slice(1, None))
     strongest = str(trivial["rule"].values[int(trivial["agreement"].values.argmax())])
     lead = rules.sel(rule=strongest)
     where = ""
     if line is not None:
-        share, (least, most) = _near_predicted(line, n)
+        share, (least, most) = near_predicted(line, pixel)
         where = (
             f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades "
-            f"of the predicted one, and {_near_observed(line, n):.0%} of the predicted boundary of the "
+            f"of the predicted one, and {near_observed(line, pixel):.0%} of the predicted boundary of the "
             "observed one."
         )
     return (
@@ -319,7 +273,7 @@ def _claims(found: Comparison, runs: xr.Dataset, command: str) -> tuple[Claim, .
             "beyond-linear-stability",
             "The boundary of trainability is not the smooth line on which linear stability at initialization ends.",
             f"the observed boundary within {NEAR:g} decades of that line",
-            *_near_predicted(found.boundary, found.wrong.shape[0]),
+            *near_predicted(found.boundary, decades_a_pixel(runs["lr_in"])),
             (0.0, SHARE),
         )
     for name, text, counted, right, range_ in (

@@ -8,3 +8,4 @@ from .tasks import regression_task as regression_task
 from .tasks import synthetic_text as synthetic_text
 from .tasks import text_task as text_task
 from .transformer import Transformer as Transformer
+from .transformer_tangent import TransformerTangent as TransformerTangent

@@ -135,10 +135,7 @@ class TransformerProbes(TransformerSettings):
         >>> bool(exponents[0] < 0.05 < exponents[1])
         True
         """
-        grown = self.tangent_growth(pixels)
-        taken = np.isfinite(grown).sum(axis=1)
-        last = grown[np.arange(len(grown)), np.maximum(taken, 1) - 1]
-        return last / np.maximum(taken, 1)
+        return mean_growth(self.tangent_growth(pixels))[0]
 
     def tangent_growth(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
         """Log growth of a small change of the weights after each step, shape (n, n_steps), in nats.
@@ -175,6 +172,13 @@ class TransformerProbes(TransformerSettings):
         if not (listed and found.min() >= 0 and found.max() <= self.n_steps):
             raise ValueError(f"steps={steps!r} must be whole numbers from 0 to n_steps={self.n_steps}")
         return found
+
+
+def mean_growth(grown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Growth per step of n runs from their log growth (n, n_steps), and over how many steps; NaN over none."""
+    steps = np.isfinite(grown).sum(axis=1)
+    last = grown[np.arange(len(grown)), np.maximum(steps, 1) - 1]
+    return last / np.maximum(steps, 1), steps
 
 
 def _along_runs(

@@ -1,0 +1,485 @@
+"""Adam against maps of transformers: linear stability, the boundary of trainability, and chaos of training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ._question import BLOCK, wilson
+from ._ranking import Estimate, auc, rank_correlation
+from ._study_tables import agreement_table, baseline_table, distance_table, share_of_pixels
+from ._threshold_maps import (
+    NEAR,
+    best_threshold,
+    decades_a_pixel,
+    explained_table,
+    near_observed,
+    near_predicted,
+    threshold_map,
+)
+from .adam_stability import adam_sharpness, adam_threshold
+from .baselines import compare_baselines
+from .claims import Claim, Verdict
+from .comparison import Comparison, compare
+from .grid import Axis, Grid, log_axis
+from .significance import ShiftNull, shift_null
+from .studies import Study, check_size
+from .sweep import Status, trainability_map
+from .trainers import Transformer, TransformerTangent
+
+PAPER = "arXiv:2501.04286"
+WITH_LITERATURE = f"{PAPER}, with the edge of stability of Adam, arXiv:2207.14484"
+
+# Fixed before the comparison, as are the sizes below: learning rates of both groups; the convergence rule, a mean
+# loss over the last twentieth below half of the first; a loss above 1.1 times the first as the mark of
+# instability, the first losses of other batches lying within a few percent; the small rate; shares that support
+# the claims; the range of the sharpness over the threshold that counts as resting there.
+LOW, HIGH, TAIL, ROSE, SMALL, SHARE, MOST, AT_EDGE = 1e-2, 1.0, 0.5, 1.1, 0.003, 0.95, 0.5, (0.5, 2.0)
+
+# The state whose threshold is the study's prediction, and the others it is set beside.
+MAIN = "initialization"
+STATES = ("first batch", MAIN, "small rates")
+
+# Runs followed are drawn among pixels whose sharpness at initialization over the threshold is in this range.
+FOLLOWED, SEED = (0.1, 10.0), 0
+
+# Networks trained and probed together: bounds the memory to about half a gigabyte, and changes no number.
+TOGETHER, PROBED = 32, 8
+
+
+@dataclass(frozen=True)
+class _Plan:
+    pixels: int
+    n_steps: int
+    every: int  # pixels along an axis from one exponent to the next
+    followed: int
+    times: int  # steps at which the sharpness of the runs followed is taken
+    windows: int  # of text, that a Hessian is the mean over
+
+
+_PLANS = {
+    "quick": _Plan(pixels=12, n_steps=100, every=3, followed=4, times=3, windows=16),
+    "standard": _Plan(pixels=32, n_steps=150, every=2, followed=24, times=5, windows=64),
+    "full": _Plan(pixels=128, n_steps=300, every=2, followed=200, times=9, windows=256),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the maps of one study say."""
+
+    threshold: float
+    converged: dict[str, Comparison]  # "does it converge?", by the state of the prediction
+    stable: Comparison  # "does the loss stay below its first?"
+    chaos: Comparison  # "does it converge?", predicted where the exponent is not positive
+    rules: xr.Dataset
+    null: ShiftNull
+    best: tuple[float, float]
+    orders: dict[str, dict[str, Estimate]]
+
+
+def adam_study(
+    *,
+    size: str = "quick",
+    stores: str | Path | None = None,
+    workers: int = 1,
+    progress: bool | Callable[[int, int], None] = False,
+) -> Study:
+    """Ask how much of the boundary of trainability of a small decoder Adam's linear stability explains, and chaos.
+
+    A decoder of two blocks is trained by Adam for each pair of learning rates, of the attention and of all else.
+    Predicted is a failure to converge where the largest eigenvalue of (D/P)^½ H (D/P)^½ exceeds Adam's
+    threshold, D the learning rates; H and P are those of the initialization, and, beside it, those of the first
+    batch alone and those after training at small rates. Of some of the runs the finite-time Lyapunov exponent is
+    taken, and of some the sharpness along their own training.
+
+    Parameters
+    ----------
+    size : "quick", "standard" or "full", optional
+    stores : path, optional
+        Folder in which maps are stored; a second call continues or reuses them.
+    workers : int, optional
+        Processes.
+    progress : bool or callable, optional
+        As in `trainability_map`.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ValueError
+        If the size is unknown.
+
+    References
+    ----------
+    arXiv:2501.04286 for the map; Cohen et al., arXiv:2207.14484, for the threshold.
+
+    Examples
+    --------
+    >>> from trainability import adam_study
+    >>> adam_study(size="huge")
+    Traceback (most recent call last):
+        ...
+    ValueError: size='huge' is none of quick, standard, full; choose one of them
+    """
+    check_size(size)
+    plan = _PLANS[size]
+    options: dict[str, Any] = {"workers": workers, "progress": progress}
+    trainer = Transformer.tiny(
+        n_steps=plan.n_steps, n_records=plan.n_steps, converged_below=TAIL, members=TOGETHER
+    )
+    axis = log_axis(LOW, HIGH, plan.pixels)
+    grid = Grid(lr_attn=axis, lr_rest=axis)
+    observed = trainability_map(grid, trainer, store=_store(stores, "map"), tile=(8, 8), **options)
+    runs = _judged(observed, _sharpness(plan, grid, trainer))
+    chaos = runs.isel(dict.fromkeys(grid, slice(None, None, plan.every))).merge(
+        _exponents(plan, axis, _store(stores, "tangent"), **options)
+    )
+    followed = _follow(plan, trainer, runs)
+    found = _find(plan, runs, chaos, adam_threshold(trainer.beta1))
+    return Study(
+        name="adam",
+        title="Adam and small transformers",
+        question="Where does Adam train a transformer: how much of the boundary is linear stability, how much chaos?",
+        answer=_answer(found, runs, chaos),
+        runs={
+            "map": runs.assign_attrs(observed.attrs | {"title": "a decoder of two blocks, trained by Adam"}),
+            "chaos": chaos.assign_attrs(title="Lyapunov exponents of training, every few pixels"),
+            "training": followed,
+        },
+        tables={
+            "Agreement of predicted and trained maps": agreement_table(
+                {f"threshold, {name}": (asked,) for name, asked in found.converged.items()}
+                | {
+                    f"threshold, {MAIN}, and the loss": (found.stable,),
+                    "exponent not positive": (found.chaos,),
+                }
+            ),
+            "Share of each boundary with the other one near it": explained_table(
+                {f"threshold, {name}": asked for name, asked in found.converged.items()}
+                | {f"threshold, {MAIN}, and the loss": found.stable, "exponent zero": found.chaos},
+                "line",
+            ),
+            "Distance of the observed boundary from the predicted one": distance_table(
+                {f"threshold, {name}": asked for name, asked in found.converged.items()}
+                | {"exponent zero (wider pixels)": found.chaos}
+            ),
+            "Trivial rules, cross-validated": baseline_table(found.rules),
+            "How well a number orders runs": _orders_table(found.orders),
+            "Outcome by sharpness at initialization": _by_sharpness(runs, found.threshold),
+            "Sharpness along training": _along(followed),
+        },
+        claims=_claims(found, runs, followed, f"trainability validate --study adam --size {size}"),
+        settings=_settings(size, plan, found),
+        notes=_notes(found),
+    )
+
+
+def _store(stores: str | Path | None, name: str) -> Path | None:
+    return Path(stores) / f"{name}.zarr" if stores else None
+
+
+def _sharpness(plan: _Plan, grid: Grid, trainer: Transformer) -> xr.DataArray:
+    """Largest eigenvalue of (D/P)^½ H (D/P)^½ at each pixel, for each state; dims (state, *grid)."""
+    trainer = replace(trainer, members=PROBED)
+    states = {"first batch": (0.0, 1), MAIN: (0.0, plan.n_steps), "small rates": (SMALL, plan.n_steps)}
+    found = [
+        adam_sharpness(grid, trainer, lr=states[name][0], step=states[name][1], n_windows=plan.windows)
+        for name in STATES
+    ]
+    return xr.concat(found, pd.Index(STATES, name="state"))
+
+
+def _judged(observed: xr.Dataset, sharpness: xr.DataArray) -> xr.Dataset:
+    """The map, with the largest loss of each run over its first in the place of its trace, and the sharpness."""
+    largest = observed["trace"].max("record").rename("largest_ratio")
+    return (
+        observed.drop_vars("trace")
+        .drop_dims("record", errors="ignore")
+        .assign(
+            largest_ratio=largest.assign_attrs(long_name="largest loss over the first"), sharpness=sharpness
+        )
+    )
+
+
+def _exponents(plan: _Plan, axis: Axis, store: Path | None, **options: Any) -> xr.Dataset:
+    """Finite-time Lyapunov exponents of every few of the runs."""
+    few = Axis(axis.values[:: plan.every], axis.scale)
+    trainer = TransformerTangent.tiny(n_steps=plan.n_steps, converged_below=TAIL, members=TOGETHER)
+    found = trainability_map(Grid(lr_attn=few, lr_rest=few), trainer, store=store, tile=(4, 8), **options)
+    return found.drop_vars("status")
+
+
+def _follow(plan: _Plan, trainer: Transformer, runs: xr.Dataset) -> xr.Dataset:
+    """Sharpness over the threshold along training of a random sample of runs; dims (run, step)."""
+    threshold = adam_threshold(trainer.beta1)
+    ratio = runs["sharpness"].sel(state=MAIN).values / threshold
+    near = np.argwhere((ratio > FOLLOWED[0]) & (ratio < FOLLOWED[1]))
+    order = np.random.default_rng(SEED).permutation(len(near))
+    chosen = near[np.sort(order[: plan.followed])]
+    pixels = {name: runs[name].values[chosen[:, k]] for k, name in enumerate(("lr_attn", "lr_rest"))}
+    steps = np.unique(np.geomspace(1, plan.n_steps, plan.times).round().astype(int))
+    found = replace(trainer, members=PROBED).sharpness(
+        pixels, steps=steps.tolist(), preconditioned=True, rates=pixels, n_windows=plan.windows
+    )
+    return xr.Dataset(
+        {
+            "ratio": (
+                ("run", "step"),
+                found.value / threshold,
+                {"long_name": "sharpness over the threshold"},
+            ),
+            "status": ("run", runs["status"].values[tuple(chosen.T)], runs["status"].attrs),
+            **{name: ("run", values) for name, values in pixels.items()},
+        },
+        coords={"step": steps},
+        attrs={"title": "sharpness along training"},
+    )
+
+
+def _converged(runs: xr.Dataset) -> np.ndarray:
+    return runs["status"].values == Status.CONVERGED
+
+
+def _find(plan: _Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) -> _Found:
+    score = xr.apply_ufunc(np.log10, runs["sharpness"] / threshold)
+    asked = {name: threshold_map(score.sel(state=name), ("converged", "not")) for name in STATES}
+    rose = threshold_map(runs["largest_ratio"] - ROSE, ("stable", "unstable"))
+    grown = chaos["exponent"].fillna(np.inf).clip(max=float(chaos["exponent"].max()))
+    main = asked[MAIN]
+    return _Found(
+        threshold=threshold,
+        converged={
+            name: compare(one, runs, outcome="converged", score="boundary") for name, one in asked.items()
+        },
+        stable=compare(
+            threshold_map(score.sel(state=MAIN), ("stable", "unstable")),
+            rose,
+            outcome="stable",
+            score="boundary",
+        ),
+        chaos=compare(
+            threshold_map(grown, ("converged", "not")), chaos, outcome="converged", score="boundary"
+        ),
+        rules=compare_baselines(main, runs, outcome="converged"),
+        null=shift_null(main, runs, outcome="converged"),
+        best=best_threshold(runs["sharpness"].sel(state=MAIN).values / threshold, ~_converged(runs)),
+        orders=_orders(plan, chaos, grown),
+    )
+
+
+def _orders(plan: _Plan, chaos: xr.Dataset, grown: xr.DataArray) -> dict[str, dict[str, Estimate]]:
+    """How well each number tells runs that do not converge, on the pixels that have an exponent."""
+    shape, lost = grown.shape, ~_converged(chaos)
+    side = max(BLOCK // plan.every, 1)  # as many decades as elsewhere
+    tail = chaos["tail_ratio"].values
+    numbers = {
+        **{f"sharpness, {name}": chaos["sharpness"].sel(state=name).values for name in STATES},
+        "Lyapunov exponent": grown.values,
+        "lr_attn alone": np.broadcast_to(chaos["lr_attn"].values[:, None], shape),
+        "lr_rest alone": np.broadcast_to(chaos["lr_rest"].values[None], shape),
+    }
+    return {
+        name: {
+            "auc": auc(values, lost, side),
+            "with the loss": rank_correlation(values, tail, side),
+            "with the exponent": rank_correlation(values, grown.values, side),
+        }
+        for name, values in numbers.items()
+    }
+
+
+def _text(found: Estimate, form: str = ".2f") -> str:
+    value, (low, high) = found
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _orders_table(orders: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "number": name,
+            "area under the ROC curve, not converged": _text(found["auc"]),
+            "rank correlation with the loss at the end": _text(found["with the loss"]),
+            "with the exponent": _text(found["with the exponent"]),
+        }
+        for name, found in orders.items()
+    )
+
+
+def _by_sharpness(runs: xr.Dataset, threshold: float) -> pd.DataFrame:
+    ratio, rose = runs["sharpness"].sel(state=MAIN).values / threshold, runs["largest_ratio"].values > ROSE
+    rows = []
+    for low, high in ((0, 0.25), (0.25, 0.5), (0.5, 1), (1, 2), (2, 4), (4, np.inf)):
+        here = (ratio > low) & (ratio <= high)
+        if here.any():
+            converged, up = share_of_pixels(_converged(runs), here), share_of_pixels(rose, here)
+            rows.append(
+                {
+                    "sharpness over the threshold": f"{low:g} to {high:g}",
+                    "runs": int(here.sum()),
+                    "converged": _text(converged, ".1%"),
+                    f"loss above {ROSE:g} times the first": _text(up, ".1%"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _along(followed: xr.Dataset) -> pd.DataFrame:
+    rows, converged = [], _converged(followed)
+    for text, here in (("converged", converged), ("not converged", ~converged)):
+        if here.any():
+            ratio = followed["ratio"].values[here]
+            rows.append(
+                {"outcome": text, "runs": int(here.sum())}
+                | {
+                    f"after {step} steps": f"{np.nanmedian(ratio[:, k]):.3g}"
+                    for k, step in enumerate(followed["step"].values)
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
+    main = found.converged[MAIN]
+    trivial = found.rules.isel(rule=slice(1, None))
+    strongest = str(trivial["rule"].values[int(trivial["agreement"].values.argmax())])
+    lead = {name: float(found.rules.sel(rule=strongest)[name]) for name in found.rules}
+    low, high = main.agreement_interval
+    line = ""
+    if main.boundary is not None:
+        pixel = decades_a_pixel(runs["lr_attn"])
+        share, (least, most) = near_predicted(main.boundary, pixel)
+        line = (
+            f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades of the "
+            f"predicted one, {near_observed(main.boundary, pixel):.0%} the other way round; the median distance is "
+            f"{main.boundary.median * pixel:.2f} decades."
+        )
+    grown, converged = chaos["exponent"].values, _converged(chaos)
+    chaotic = share_of_pixels(grown > 0, converged)
+    best, agreed = found.best
+    orders = found.orders
+    return (
+        f"Adam's threshold at initialization, fitted to nothing, agrees with convergence on {main.agreement:.1%} of "
+        f"the pixels ({low:.1%} to {high:.1%}); the best trivial rule, fitted to the map ({strongest}), on "
+        f"{lead['agreement']:.1%}, a lead of {lead['lead']:+.1%} ({lead['lead_low']:+.1%} to "
+        f"{lead['lead_high']:+.1%}).{line} Fitted, the best threshold is {best:.2g} times Adam's and agrees on "
+        f"{agreed:.1%}. With the sharpness after the first batch the agreement is "
+        f"{found.converged['first batch'].agreement:.1%}, with that after training at small rates "
+        f"{found.converged['small rates'].agreement:.1%}. Of the runs that converge "
+        f"{_text(chaotic, '.0%')} are chaotic: their finite-time Lyapunov exponent is positive. The exponent tells "
+        f"runs that do not converge with an area under the ROC curve of {_text(orders['Lyapunov exponent']['auc'])}, "
+        f"the sharpness at initialization with {_text(orders[f'sharpness, {MAIN}']['auc'])}."
+    )
+
+
+def _claims(found: _Found, runs: xr.Dataset, followed: xr.Dataset, command: str) -> tuple[Claim, ...]:
+    below = runs["sharpness"].sel(state=MAIN).values < found.threshold
+    claims = []
+
+    def add(name, paper, text, measured, interval, allowed):
+        claims.append(
+            Claim(
+                name=name,
+                paper=paper,
+                text=text,
+                measured=measured,
+                interval=interval,
+                verdict=Verdict.of(interval, allowed),
+                command=command,
+            )
+        )
+
+    for name, text, asked, allowed in (
+        (
+            "adam-beyond-linear-stability",
+            "The boundary of trainability of a transformer is not where linear stability at initialization ends.",
+            found.converged[MAIN],
+            (0.0, SHARE),
+        ),
+        (
+            "adam-edge-of-chaos",
+            "The boundary of trainability is an edge of chaos: most of it lies where training turns chaotic.",
+            found.chaos,
+            (MOST, 1.0),
+        ),
+    ):
+        # Without the predicted line in the window none of the boundary lies near it.
+        share, interval = 0.0, (0.0, 0.0)
+        if asked.boundary is not None:
+            share, interval = near_predicted(asked.boundary, decades_a_pixel(asked.wrong["lr_attn"]))
+        add(name, PAPER, text, f"{share:.1%} of the boundary within {NEAR:g} decades", interval, allowed)
+    for name, text, counted, allowed in (
+        (
+            "adam-stable-below-threshold",
+            "Below Adam's threshold at initialization training converges.",
+            below,
+            (SHARE, 1.0),
+        ),
+        (
+            "adam-trains-beyond-threshold",
+            "Adam trains beyond its threshold at initialization, as it adapts its preconditioner.",
+            ~below,
+            (1 - SHARE, 1.0),
+        ),
+    ):
+        share, interval = share_of_pixels(_converged(runs), counted)
+        measured = f"{share:.1%} of {counted.sum()} runs converge"
+        add(name, WITH_LITERATURE, text, measured, interval, allowed)
+    last = followed["ratio"].values[_converged(followed), -1]
+    resting = (last >= AT_EDGE[0]) & (last <= AT_EDGE[1])
+    share = float(resting.mean()) if len(last) else np.nan
+    add(
+        "adam-rests-at-threshold",
+        WITH_LITERATURE,
+        "The preconditioned sharpness of runs that train comes to rest at the threshold (said of large batches).",
+        f"{share:.1%} of {len(last)} runs within a factor of 2 at the end, median {np.median(last):.2g}"
+        if len(last)
+        else "no run that was followed converges",
+        wilson(share, len(last)) if len(last) else (0.0, 1.0),
+        (MOST, 1.0),
+    )
+    return tuple(claims)
+
+
+def _settings(size: str, plan: _Plan, found: _Found) -> dict[str, Any]:
+    return {
+        "size": size,
+        "pixels": plan.pixels,
+        "n_steps": plan.n_steps,
+        "learning rates": [LOW, HIGH],
+        "threshold": found.threshold,
+        "converged": f"mean loss of the last twentieth below {TAIL:g} of the first",
+        "loss rose": f"above {ROSE:g} times the first",
+        "small rate": SMALL,
+        "exponents every": plan.every,
+        "followed": plan.followed,
+        "windows of a Hessian": plan.windows,
+        "near, decades": NEAR,
+        "supported": {"share": SHARE, "most": MOST, "at the edge": list(AT_EDGE)},
+    }
+
+
+def _notes(found: _Found) -> str:
+    main = found.converged[MAIN]
+    shift = ""
+    if main.boundary is not None:
+        finest = ", ".join(
+            f"{main.boundary.smallest_shift(name):.2f} along {name}" for name in main.boundary.units
+        )
+        shift = f" A shift of the boundary by {finest} decades would have shown in four of five such maps."
+    return (
+        f"Null of shifts: {found.null}. Power: a disagreement on {main.smallest_disagreement:.2%} of the pixels, "
+        f"clustered as here, would have shown with a probability of 95 %.{shift} Rules and thresholds were fixed "
+        "before the comparison; the best threshold is fitted to the map and stands beside them as a measure of what "
+        "the sharpness could explain. The threshold is that of a quadratic with Adam's preconditioner frozen and its "
+        "means unbiased. The first step is neither: P is then the gradient of one batch, so that weights without a "
+        "gradient count as infinitely steep, and the first steps are ten times as long as the means will make them. "
+        "Training by batches adds noise, which the Hessian of many windows does not have. Exponents are of a small "
+        "random change of all weights over the whole run."
+    )
