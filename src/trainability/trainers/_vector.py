@@ -34,8 +34,8 @@ COLUMNS = 2 if VECTOR_BYTES == 32 else 4
 # Data rows taken together by the output layer: enough independent sums to hide the latency of an addition.
 OUTPUT_ROWS = 8
 
-# Activations computed in lock step, so that one's division overlaps another's polynomial.
-IN_STEP = 8
+# Activations computed in lock step, so that one's division overlaps another's polynomial: more than four spill.
+IN_STEP = 4
 
 TANH, RELU, IDENTITY = range(3)
 
