@@ -8,7 +8,14 @@ import pytest
 import torch
 
 import trainability.study_exponents as module
-from trainability import Grid, Initialization, measure_exponents, predict_exponents, trainability_map
+from trainability import (
+    Grid,
+    Initialization,
+    initialization_runs,
+    measure_exponents,
+    predict_exponents,
+    trainability_map,
+)
 from trainability.initialization_sample import RANGES, InitializationSample
 from trainability.plot_studies import DRAWINGS
 from trainability.studies import STUDIES
@@ -89,10 +96,10 @@ def test_the_ceiling_is_the_share_of_the_variance_that_weights_do_not_make():
 )
 def test_claims_follow_made_up_losses(place, verdicts):
     """Losses that are a bowl in the study's coordinates: predicted, and least where they were put."""
-    plan = replace(module._PLANS["standard"], points=128)
-    sample = module._sample(plan, 12)
+    plan = replace(initialization_runs.PLANS["standard"], points=128)
+    sample = initialization_runs.sample_of(plan, 12)
     empty = module.xr.Dataset(coords={"initialization": np.arange(float(plan.points))})
-    joined = module._joined(plan, 12, empty)
+    joined = initialization_runs.join_runs(plan, 12, empty)
     x = module.loss_coordinates(joined, 12)
     loss = 1 + 0.05 * ((x - place) ** 2).sum(1)
     made = joined.assign(test_loss=("initialization", loss))
@@ -110,8 +117,10 @@ def test_claims_follow_made_up_losses(place, verdicts):
 
 
 def test_quick_study_continues_from_its_stores_and_is_drawn(tmp_path, monkeypatch):
-    tiny = module._Plan(points=32, depths=(2, 3), d_model=8, window=4, n_steps=20, replicates=20, measured=2)
-    monkeypatch.setitem(module._PLANS, "quick", tiny)
+    tiny = initialization_runs.Plan(
+        points=32, depths=(2, 3), d_model=8, window=4, n_steps=20, replicates=20, measured=2
+    )
+    monkeypatch.setitem(initialization_runs.PLANS, "quick", tiny)
     study = STUDIES["exponents"](size="quick", stores=tmp_path)
     again = STUDIES["exponents"](size="quick", stores=tmp_path)
     assert again.answer == study.answer

@@ -6,6 +6,7 @@ import pytest
 import trainability as tr
 from trainability import Grid, Prompt, Status, linear_axis, log_axis, random_prompt, trainability_map
 from trainability.claims import Verdict, claim_tests
+from trainability.linear_planes import minibatch_trainer, planes, schedule
 from trainability.linear_predictions import (
     escape_probability,
     predict_driven,
@@ -13,7 +14,6 @@ from trainability.linear_predictions import (
     relative_curvatures,
 )
 from trainability.plot_studies import product_map_pictures
-from trainability.study_product_map import minibatch_trainer, planes, schedule
 from trainability.trainers import LinearTransformer, LinearTransformerTangent
 
 

@@ -1,7 +1,6 @@
 """Two exponents at initialization against the test loss of trained transformers."""
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,17 @@ import xarray as xr
 from scipy import stats
 
 from .claims import Claim, Verdict
-from .geometry import predict_exponents
-from .grid import Grid
-from .initialization import Initialization
-from .initialization_sample import LOGARITHMIC, RANGES, InitializationSample
+from .initialization_runs import (
+    LR,
+    OTHER_LRS,
+    PLANS,
+    Plan,
+    capped_losses,
+    join_runs,
+    measure_first,
+    train_all,
+)
+from .initialization_sample import LOGARITHMIC, RANGES
 from .loss_prediction import (
     RESAMPLES,
     Lead,
@@ -24,98 +30,14 @@ from .loss_prediction import (
     lead,
     surface_minimum,
 )
-from .measure import measure_exponents
 from .studies import Study, check_size
-from .sweep import trainability_map
-from .trainers import Transformer
-from .trainers._transformer_module import initial_blocks
-from .trainers.tasks import Task, synthetic_text, text_task
 
 PAPER = "arXiv:2403.02579"
 COMMAND = "trainability validate --study exponents --size {}"
 
-# Fixed before the comparison. Of 0.003 and 0.01, the learning rate at which the best of 32 other random points
-# came further in 40 steps (most of the others had learned nothing yet at either); their exponents were not looked
-# at. The other two rates are a control.
-LR, OTHER_LRS = 0.01, (0.003, 0.03)
-
 # "Well predicted" means more than half of the variance, out of sample; "vanishes" means less than one e-fold
 # over the whole depth.
 WELL, FLAT = 0.5, 1.0
-
-TILE = 64  # initializations trained together, and lost when a run is killed
-
-
-@dataclass(frozen=True)
-class _Plan:
-    points: int
-    depths: tuple[int, ...]  # the last is the study's own, the others show how the agreement depends on depth
-    d_model: int
-    window: int
-    n_steps: int
-    replicates: int  # points trained again from other weights, to tell how much of the loss is luck
-    measured: int  # points whose exponents are measured on their own weights
-
-
-_PLANS = {
-    "quick": _Plan(points=40, depths=(2, 4), d_model=16, window=8, n_steps=30, replicates=20, measured=4),
-    "standard": _Plan(
-        points=320, depths=(4, 12), d_model=24, window=8, n_steps=150, replicates=64, measured=32
-    ),
-    "full": _Plan(
-        points=2048, depths=(4, 12, 24), d_model=128, window=64, n_steps=3000, replicates=512, measured=256
-    ),
-}
-
-
-def _like(plan: _Plan) -> Initialization:
-    """What all points share: a causal decoder with the skip √(1 - alpha²) and tanh in its MLPs."""
-    return Initialization(
-        n_tokens=plan.window, alpha_attn=0.5, alpha_mlp=0.5, sigma_attn=1.0, sigma_mlp=1.0, causal=True
-    )
-
-
-@cache
-def _task(window: int) -> Task:
-    return text_task(synthetic_text(), window=window)
-
-
-def _trainer(plan: _Plan, depth: int, *, lr: float = LR, seed: int = 0) -> Transformer:
-    return Transformer.geometry(
-        _like(plan),
-        _task(plan.window),
-        d_model=plan.d_model,
-        n_layers=depth,
-        n_steps=plan.n_steps,
-        lr=lr,
-        seed=seed,
-    )
-
-
-def _sample(plan: _Plan, depth: int, **options: Any) -> InitializationSample:
-    return InitializationSample(trainer=_trainer(plan, depth, **options), size=plan.points)
-
-
-def _train(plan: _Plan, sample: InitializationSample, name: str, points: int | None = None, **options: Any):
-    """Train a sample's first points, in a store of its own."""
-    grid = Grid(initialization=np.arange(points or plan.points, dtype=float))
-    stores = options.pop("stores")
-    store = Path(stores) / f"{name}.zarr" if stores else None
-    return trainability_map(
-        grid, sample, store=store, tile=(min(TILE, len(grid["initialization"])),), **options
-    )
-
-
-def _train_all(plan: _Plan, **options: Any) -> dict[str, xr.Dataset]:
-    """Every map of the study: one for each depth, then the two controls at the study's own depth."""
-    depth = plan.depths[-1]
-    maps = {
-        f"depth-{n}": _train(plan, _sample(plan, n), f"depth-{n}", **options) for n in reversed(plan.depths)
-    }
-    maps["seed-1"] = _train(plan, _sample(plan, depth, seed=1), "seed-1", plan.replicates, **options)
-    for lr in OTHER_LRS:
-        maps[f"lr-{lr}"] = _train(plan, _sample(plan, depth, lr=lr), f"lr-{lr}", **options)
-    return maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,14 +101,14 @@ def exponents_study(
     ValueError: size='huge' is none of quick, standard, full; choose one of them
     """
     check_size(size)
-    plan = _PLANS[size]
-    maps = _train_all(plan, stores=stores, workers=workers, progress=progress)
-    runs = {f"depth-{n}": _joined(plan, n, maps[f"depth-{n}"]) for n in plan.depths}
+    plan = PLANS[size]
+    maps = train_all(plan, stores=stores, workers=workers, progress=progress)
+    runs = {f"depth-{n}": join_runs(plan, n, maps[f"depth-{n}"]) for n in plan.depths}
     main = runs[f"depth-{plan.depths[-1]}"]
     for lr in OTHER_LRS:
         main[f"test_loss_lr_{lr}"] = maps[f"lr-{lr}"]["test_loss"]
     found = _find(plan, runs, maps)
-    measured = _measure(plan, main)
+    measured = measure_first(plan, main)
     main["predicted_loss"] = ("initialization", found.exponents.predicted)
     return Study(
         name="exponents",
@@ -221,28 +143,10 @@ def loss_coordinates(exponents: xr.Dataset, depth: int) -> np.ndarray:
     return np.arcsinh(depth * np.column_stack([exponents["angle"], exponents["gradient"]]))
 
 
-def _joined(plan: _Plan, depth: int, observed: xr.Dataset) -> xr.Dataset:
-    """Design, predicted exponents and trained losses of each point."""
-    sample = _sample(plan, depth)
-    # Tokens enter with mean square 1; exponents are means over the blocks that the network has.
-    predicted = [predict_exponents(init, depth=depth, q=1.0) for init in sample.initializations(_like(plan))]
-    found = {name: ("initialization", values) for name, values in sample.values.items()}
-    found["angle"] = ("initialization", np.array([p.angle for p in predicted]))
-    found["gradient"] = ("initialization", np.array([p.gradient for p in predicted]))
-    title = f"{plan.points} initializations of {depth} blocks, predicted exponents and test loss"
-    return observed.assign(found).assign_attrs(observed.attrs | {"title": title, "depth": depth})
-
-
-def _losses(plan: _Plan, observed: xr.Dataset) -> np.ndarray:
-    """Test losses, capped at that of a guess, which is also what a diverged run gets."""
-    guess = np.log(_task(plan.window).n_outputs)
-    return np.minimum(np.nan_to_num(observed["test_loss"].values, nan=np.inf), guess)
-
-
-def _find(plan: _Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset]) -> _Found:
+def _find(plan: Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset]) -> _Found:
     depth = plan.depths[-1]
     main = runs[f"depth-{depth}"]
-    x, losses = loss_coordinates(main, depth), _losses(plan, main)
+    x, losses = loss_coordinates(main, depth), capped_losses(plan, main)
     raw = np.column_stack([np.log(main[name]) if name in LOGARITHMIC else main[name] for name in RANGES])
     both = cross_validate(x, losses)
     others = {
@@ -253,14 +157,16 @@ def _find(plan: _Plan, runs: dict[str, xr.Dataset], maps: dict[str, xr.Dataset])
         "both exponents, 10 neighbours": cross_validate(x, losses, form="neighbours"),
         "four hyperparameters, 10 neighbours": cross_validate(raw, losses, form="neighbours"),
     }
-    rates = {lr: _losses(plan, maps[f"lr-{lr}"]) for lr in OTHER_LRS}
-    ceiling, ceiling_interval = _ceiling(losses, _losses(plan, maps["seed-1"]))
+    rates = {lr: capped_losses(plan, maps[f"lr-{lr}"]) for lr in OTHER_LRS}
+    ceiling, ceiling_interval = _ceiling(losses, capped_losses(plan, maps["seed-1"]))
     return _Found(
         exponents=both,
         others=others,
         leads={name: lead(both, other) for name, other in others.items()},
         depths={
-            n: cross_validate(loss_coordinates(runs[f"depth-{n}"], n), _losses(plan, runs[f"depth-{n}"]))
+            n: cross_validate(
+                loss_coordinates(runs[f"depth-{n}"], n), capped_losses(plan, runs[f"depth-{n}"])
+            )
             for n in plan.depths
         },
         rates={lr: cross_validate(x, found) for lr, found in rates.items()},
@@ -283,24 +189,6 @@ def _ceiling(losses: np.ndarray, twins: np.ndarray) -> tuple[float, tuple[float,
     return float(explained(pairs)), (float(low), float(high))
 
 
-def _measure(plan: _Plan, main: xr.Dataset) -> xr.Dataset:
-    """Exponents of the first points, measured on the weights that were trained, beside those predicted in `main`."""
-    first = main.isel(initialization=slice(0, plan.measured))
-    trainer = _trainer(plan, plan.depths[-1])
-    rows = []
-    for i in range(plan.measured):
-        pixel = {name: float(first[name][i]) for name in RANGES}
-        blocks, stream = initial_blocks(trainer, pixel, n_windows=4)
-        found = measure_exponents(blocks, stream, blocks=list(blocks))
-        rows.append((found.angle, found.gradient, found.angle_stderr, found.gradient_stderr))
-    names = ("angle", "gradient", "angle_stderr", "gradient_stderr")
-    return xr.Dataset(
-        {name: ("initialization", column) for name, column in zip(names, np.array(rows).T, strict=True)}
-        | {f"predicted_{name}": ("initialization", first[name].values) for name in ("angle", "gradient")},
-        attrs={"title": f"exponents of {plan.measured} networks as drawn, measured and predicted"},
-    )
-
-
 def _efolds(least: SurfaceMinimum) -> tuple[np.ndarray, np.ndarray]:
     """Place and interval of the minimum in exponents x depth."""
     return np.sinh(least.place), np.sinh(least.interval)
@@ -311,7 +199,7 @@ def _span(interval, form: str = ".2f") -> str:
     return f"{low:{form}} to {high:{form}}"
 
 
-def _answer(plan: _Plan, found: _Found) -> str:
+def _answer(plan: Plan, found: _Found) -> str:
     both = found.exponents
     raw, single = found.others["four hyperparameters"], _best_single(found)
     place, interval = _efolds(found.least)
@@ -395,7 +283,7 @@ def _measured_table(measured: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _claims(size: str, plan: _Plan, found: _Found) -> tuple[Claim, ...]:
+def _claims(size: str, plan: Plan, found: _Found) -> tuple[Claim, ...]:
     both, single = found.exponents, _best_single(found)
     ahead, raw = found.leads[single], found.leads["four hyperparameters"]
     place, interval = _efolds(found.least)
@@ -450,7 +338,7 @@ def _claims(size: str, plan: _Plan, found: _Found) -> tuple[Claim, ...]:
     )
 
 
-def _settings(size: str, plan: _Plan) -> dict[str, Any]:
+def _settings(size: str, plan: Plan) -> dict[str, Any]:
     return {
         "size": size,
         **{name: list(v) if isinstance(v, tuple) else v for name, v in vars(plan).items()},
@@ -465,7 +353,7 @@ def _settings(size: str, plan: _Plan) -> dict[str, Any]:
     }
 
 
-def _notes(plan: _Plan, main: xr.Dataset, found: _Found) -> str:
+def _notes(plan: Plan, main: xr.Dataset, found: _Found) -> str:
     best = main["test_loss"].values <= np.quantile(main["test_loss"], 0.1)
     depth = plan.depths[-1]
     angle, gradient = (depth * main[name].values[best] for name in ("angle", "gradient"))
