@@ -96,6 +96,10 @@ from .grid import Grid as Grid
 from .grid import dyadic_axis as dyadic_axis
 from .grid import linear_axis as linear_axis
 from .grid import log_axis as log_axis
+from .horizon import AxisResolution as AxisResolution
+from .horizon import PredictabilityHorizon as PredictabilityHorizon
+from .horizon import axis_resolution as axis_resolution
+from .horizon import predictability_horizon as predictability_horizon
 from .initialization import Exponents as Exponents
 from .initialization import Initialization as Initialization
 from .invariant_density import BalancedMeasure as BalancedMeasure
@@ -106,6 +110,8 @@ from .invariant_density import misiurewicz_parameter as misiurewicz_parameter
 from .label_noise import EscapeAction as EscapeAction
 from .label_noise import escape_action as escape_action
 from .label_noise import escape_hazard as escape_hazard
+from .ladders import expected_flips as expected_flips
+from .ladders import zoom_ladder as zoom_ladder
 from .linear_predictions import predict_linear_transformer as predict_linear_transformer
 from .lyapunov import LyapunovSpectrum as LyapunovSpectrum
 from .lyapunov import finite_time_exponents as finite_time_exponents
@@ -140,6 +146,9 @@ from .pictures import equalise_ranks as equalise_ranks
 from .pictures import film as film
 from .pictures import plain_picture as plain_picture
 from .pictures import published_picture as published_picture
+from .probability import ShareVariation as ShareVariation
+from .probability import probability_map as probability_map
+from .probability import share_variation as share_variation
 from .progress import SweepStatus as SweepStatus
 from .progress import sweep_status as sweep_status
 from .prompt import Prompt as Prompt
@@ -195,6 +204,8 @@ from .surrogates import surrogate as surrogate
 from .surrogates import surrogate_test as surrogate_test
 from .sweep import resume_sweep as resume_sweep
 from .sweep import trainability_map as trainability_map
+from .thresholds import ThresholdAudit as ThresholdAudit
+from .thresholds import threshold_audit as threshold_audit
 from .trapping import certify_trapping as certify_trapping
 from .uncertainty import UncertaintyExponent as UncertaintyExponent
 from .uncertainty import map_uncertainty as map_uncertainty

@@ -113,9 +113,9 @@ def replicate_flips(
     }
     columns = [status[tuple(places.T)], *(trainer.status(trainer(pixels)) for trainer in replicates)]
     found = np.stack(columns, axis=1).astype(np.int8)
-    rates = _pair_flips(found)
-    near, near_interval = _rate(rates[at_boundary])
-    away, away_interval = _rate(rates[~at_boundary])
+    rates = pair_flips(found)
+    near, near_interval = rate_of(rates[at_boundary])
+    away, away_interval = rate_of(rates[~at_boundary])
     return ReplicateFlips(
         near=near,
         near_interval=near_interval,
@@ -127,14 +127,14 @@ def replicate_flips(
     )
 
 
-def _pair_flips(status: np.ndarray) -> np.ndarray:
+def pair_flips(status: np.ndarray) -> np.ndarray:
     """Share of pairs of runs of each pixel that end unlike, from (n, runs)."""
     n = status.shape[1]
     alike = sum(c * (c - 1) for c in ((status == s).sum(axis=1) for s in Status))
     return 1 - alike / (n * (n - 1))
 
 
-def _rate(rates: np.ndarray) -> tuple[float, tuple[float, float]]:
+def rate_of(rates: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Mean over pixels and its interval."""
     n = len(rates)
     if not n:

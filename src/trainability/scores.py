@@ -152,21 +152,40 @@ def converged_by(runs: xr.Dataset | Mapping[str, Any], rule: str, cut: float | N
     >>> converged_by({"tail_ratio": [0.2, 0.7, np.inf]}, "tail")
     array([ True, False, False])
     """
-    if rule not in RULES:
-        raise ValueError(f"rule {rule!r} is unknown; known are {', '.join(RULES)}")
-    needed, default = RULES[rule]
-    missing = [name for name in needed if name not in runs]
-    if missing:
-        raise ValueError(f"runs have no {', '.join(missing)}; the rule {rule!r} needs {', '.join(needed)}")
-    arrays = [np.asarray(runs[name], dtype=float) for name in needed]
     if rule == "transformer":
         if cut is not None:
             raise ValueError(f"cut={cut}: the rule 'transformer' has none; leave it out")
-        traces = arrays[0].reshape(-1, arrays[0].shape[-1])
-        return published_convergence(traces).converged.reshape(arrays[0].shape[:-1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = arrays[0] / arrays[1] if len(arrays) == 2 else arrays[0]
+        (trace,) = _needed(runs, rule)
+        return published_convergence(trace.reshape(-1, trace.shape[-1])).converged.reshape(trace.shape[:-1])
+    value, default = ruled_quantity(runs, rule)
     return value < (default if cut is None else cut)
+
+
+def ruled_quantity(runs: xr.Dataset | Mapping[str, Any], rule: str) -> tuple[np.ndarray, float]:
+    """What a rule cuts, of the pixels' shape, and where; a `ValueError` if it cuts nothing or lacks observables.
+
+    Examples
+    --------
+    >>> ruled_quantity({"final_loss": [1.0, 3.0], "first_loss": [4.0, 4.0]}, "final")
+    (array([0.25, 0.75]), 0.5)
+    """
+    arrays = _needed(runs, rule)
+    default = RULES[rule][1]
+    if default is None:
+        raise ValueError(f"rule {rule!r} has no cut-off; use tail, final or minimum")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (arrays[0] / arrays[1] if len(arrays) == 2 else arrays[0]), default
+
+
+def _needed(runs: xr.Dataset | Mapping[str, Any], rule: str) -> list[np.ndarray]:
+    """The observables that a rule looks at."""
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is unknown; known are {', '.join(RULES)}")
+    names = RULES[rule][0]
+    missing = [name for name in names if name not in runs]
+    if missing:
+        raise ValueError(f"runs have no {', '.join(missing)}; the rule {rule!r} needs {', '.join(names)}")
+    return [np.asarray(runs[name], dtype=float) for name in names]
 
 
 # Rule -> observables it needs, and its cut-off.
