@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from trainability import Grid, linear_axis, replicate_flips, trainability_map, twin_growth
+from trainability import Grid, Scattered, linear_axis, replicate_flips, trainability_map, twin_growth
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,30 @@ def test_twins_that_never_part_have_no_rate():
     found = twin_growth(np.ones((4, 30)), np.ones((4, 30)))
     assert np.isnan(found.rate)
     assert found.parted == np.inf
+
+
+def test_a_scattered_seed_is_a_fresh_draw_at_each_pixel_and_the_same_again():
+    """A coin that one seed decides for the whole map, scattered: neighbours agree no more than independent draws."""
+
+    @dataclass(frozen=True)
+    class OneToss(Coin):
+        hyperparameters = ("x", "y", "seed")
+
+        def __call__(self, pixels):
+            seeds = np.broadcast_to(pixels.get("seed", self.seed), len(pixels["x"]))
+            return {"final_loss": np.array([np.random.default_rng(int(s)).integers(2) for s in seeds], float)}
+
+    whole, scattered = (
+        trainability_map(GRID, t)["status"].values for t in (OneToss(), Scattered(OneToss(), "seed"))
+    )
+    assert len(np.unique(whole)) == 1
+    assert abs((scattered == 1).mean() - 0.5) < 0.08  # four standard errors of 800 tosses
+    unlike = (scattered[1:] != scattered[:-1]).mean()
+    assert abs(unlike - 0.5) < 0.08
+    again = Scattered(OneToss(), "seed")(GRID.pixels((slice(3, 4), slice(None))))["final_loss"]
+    np.testing.assert_array_equal(again == 0, scattered[3] == 1)
+    assert "seed" not in Scattered(OneToss(), "seed").hyperparameters
+    assert Scattered(OneToss(), "seed").settings()["seed"] == "scattered by seed 0"
 
 
 def test_bad_input_is_named():

@@ -52,6 +52,8 @@ from .critical import critical_initialization as critical_initialization
 from .critical import critical_line as critical_line
 from .curves import BifurcationCurve as BifurcationCurve
 from .curves import bifurcation_curve as bifurcation_curve
+from .cutoffs import ThresholdAudit as ThresholdAudit
+from .cutoffs import threshold_audit as threshold_audit
 from .cycles import Cycle as Cycle
 from .cycles import Cycles as Cycles
 from .cycles import NotFound as NotFound
@@ -177,6 +179,7 @@ from .repeller import mean_escape_time as mean_escape_time
 from .repeller import repeller_dimension as repeller_dimension
 from .repeller import repeller_exponent as repeller_exponent
 from .replicates import ReplicateFlips as ReplicateFlips
+from .replicates import Scattered as Scattered
 from .replicates import TwinGrowth as TwinGrowth
 from .replicates import replicate_flips as replicate_flips
 from .replicates import twin_growth as twin_growth
@@ -204,8 +207,6 @@ from .surrogates import surrogate as surrogate
 from .surrogates import surrogate_test as surrogate_test
 from .sweep import resume_sweep as resume_sweep
 from .sweep import trainability_map as trainability_map
-from .thresholds import ThresholdAudit as ThresholdAudit
-from .thresholds import threshold_audit as threshold_audit
 from .trapping import certify_trapping as certify_trapping
 from .uncertainty import UncertaintyExponent as UncertaintyExponent
 from .uncertainty import map_uncertainty as map_uncertainty

@@ -1,7 +1,9 @@
 """Replicates of a map: what changes when only what should not matter is changed, seeds, data order, rounding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -243,3 +245,65 @@ def _slope(t: np.ndarray, gap: np.ndarray, floor: float) -> float:
     if stop - start < 3 or (gap[start:stop] <= 0).any():
         return np.nan
     return float(np.polyfit(t[start:stop], np.log(gap[start:stop]), 1)[0])
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """A trainer with a seed of its own at every pixel, drawn from the pixel's coordinates.
+
+    What an experiment does that never seeds its data order or its weights: the map shows luck and hyperparameters
+    together. Drawn from coordinates, so that it can still be reproduced and resumed.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    name : str
+        The hyperparameter that is scattered, as "order_seed"; no axis any more.
+    seed : int, optional
+        Another seed scatters otherwise.
+
+    Examples
+    --------
+    >>> from trainability import trainers
+    >>> trainer = Scattered(trainers.MLP(width=4, n_steps=30), "seed")
+    >>> "seed" in trainer.hyperparameters, trainer.seeds({"lr": np.array([1.0, 2.0])}).shape
+    (False, (2,))
+    """
+
+    trainer: Any
+    name: str
+    seed: int = 0
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Those of the trainer but the scattered one."""
+        return tuple(name for name in self.trainer.hyperparameters if name != self.name)
+
+    @property
+    def observables(self) -> Mapping[str, tuple]:
+        """Those of the trainer."""
+        return self.trainer.observables
+
+    @property
+    def dtype(self) -> str:
+        """That of the trainer."""
+        return self.trainer.dtype
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the trainer, and what is scattered."""
+        return {**self.trainer.settings(), self.name: f"scattered by seed {self.seed}"}
+
+    def seeds(self, pixels: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The seed of each pixel, shape (n,)."""
+        rows = np.stack([np.asarray(pixels[name], dtype=float) for name in sorted(pixels)], axis=1)
+        key = f"{self.name} {self.seed}".encode()
+        digests = [blake2b(row.tobytes(), digest_size=4, key=key).digest() for row in rows]
+        return np.array([int.from_bytes(d, "little") for d in digests], dtype=float)
+
+    def __call__(self, pixels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Train n pixels."""
+        return self.trainer({**pixels, self.name: self.seeds(pixels)})
+
+    def status(self, observables: Mapping[str, Any]) -> np.ndarray:
+        """As the trainer has it."""
+        return self.trainer.status(observables)
