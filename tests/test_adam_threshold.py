@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainability import Grid, adam_sharpness, adam_threshold
+from trainability import Grid, adam_sharpness, adam_threshold, log_axis
 from trainability.trainers import Transformer
 from trainability.trainers._optimizers import Optimizer
 
@@ -52,6 +52,17 @@ def test_sharpness_is_linear_in_the_rates_and_grows_with_each():
     assert (np.diff(found, axis=1) > -1e-3 * found[:, :-1]).all()
 
 
+def test_interpolation_between_ratios_is_off_by_a_quarter_of_their_spacing_at_most():
+    trainer = Transformer.tiny(n_steps=6, members=8)
+    grid = Grid(lr_attn=log_axis(0.01, 1, 6), lr_rest=log_axis(0.01, 1, 6))
+    exact, between = (adam_sharpness(grid, trainer, n_ratios=n, n_windows=4).values for n in (None, 8))
+    spacing = 2 * np.log(grid["lr_attn"][-1] / grid["lr_attn"][0]) / 7
+    off = np.abs(np.log(between / exact))
+    assert off.max() <= spacing / 4 + 1e-3  # Lanczos'
+    assert off.max() > 0.01
+    np.testing.assert_allclose(between[[0, -1], [-1, 0]], exact[[0, -1], [-1, 0]], rtol=1e-6)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"beta1=1 must lie in"):
         adam_threshold(1)
@@ -59,3 +70,5 @@ def test_bad_input_is_named():
         adam_sharpness(Grid(lr_mlp=[0.1]), Transformer.tiny(n_steps=3))
     with pytest.raises(ValueError, match="needs optimizer='adam'"):
         adam_sharpness(Grid(lr_attn=[0.1]), Transformer.tiny(n_steps=3, optimizer="sgd"))
+    with pytest.raises(ValueError, match="n_ratios=1 must be at least 2, for a trainer of 2 groups"):
+        adam_sharpness(Grid(lr_attn=[0.1]), Transformer.tiny(n_steps=3), n_ratios=1)

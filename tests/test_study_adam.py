@@ -12,7 +12,7 @@ from trainability.trainers import Transformer
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     plans = study_adam._PLANS
-    tiny = study_adam._Plan(pixels=6, n_steps=20, every=3, followed=2, times=2, windows=4)
+    tiny = study_adam._Plan(pixels=6, n_steps=20, every=3, followed=2, times=2, ratios=11, windows=4)
     study_adam._PLANS = {**plans, "quick": tiny}
     stores = tmp_path_factory.mktemp("stores")
     yield study_adam.adam_study(size="quick", stores=stores)
@@ -30,8 +30,8 @@ def test_prediction_is_where_the_sharpness_of_each_state_says(study):
     ):
         still = {name: np.full(2, rate) for name in at}
         alone = trainer.sharpness(still, steps=[step], preconditioned=True, rates=at, n_windows=4)
-        found = runs["sharpness"].sel(state=state).values[[1, 5], [2, 0]]
-        np.testing.assert_allclose(found, alone.value[:, 0], rtol=2e-3)  # twice the tolerance of Lanczos
+        found = runs[study_adam.STATES[state]].values[[1, 5], [2, 0]]
+        np.testing.assert_allclose(found, alone.value[:, 0], rtol=2e-3)  # twice that of Lanczos
 
 
 def test_outcomes_are_those_of_the_rule(study):
@@ -54,7 +54,7 @@ def test_exponents_are_of_runs_of_the_map(study):
 
 def test_runs_followed_are_pixels_near_the_threshold(study):
     followed, runs = study.runs["training"], study.runs["map"]
-    start = runs["sharpness"].sel(state="initialization") / adam_threshold()
+    start = runs["sharpness"] / adam_threshold()
     for pixel in range(followed.sizes["run"]):
         at = {name: float(followed[name][pixel]) for name in ("lr_attn", "lr_rest")}
         assert 0.1 < start.sel(at) < 10

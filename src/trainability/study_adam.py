@@ -40,9 +40,9 @@ WITH_LITERATURE = f"{PAPER}, with the edge of stability of Adam, arXiv:2207.1448
 # the claims; the range of the sharpness over the threshold that counts as resting there.
 LOW, HIGH, TAIL, ROSE, SMALL, SHARE, MOST, AT_EDGE = 1e-2, 1.0, 0.5, 1.1, 0.003, 0.95, 0.5, (0.5, 2.0)
 
-# The state whose threshold is the study's prediction, and the others it is set beside.
+# The state whose threshold is the study's prediction and the others it is set beside, with the name of the sharpness.
 MAIN = "initialization"
-STATES = ("first batch", MAIN, "small rates")
+STATES = {"first batch": "sharpness_first_batch", MAIN: "sharpness", "small rates": "sharpness_small_rates"}
 
 # Runs followed are drawn among pixels whose sharpness at initialization over the threshold is in this range.
 FOLLOWED, SEED = (0.1, 10.0), 0
@@ -58,13 +58,16 @@ class _Plan:
     every: int  # pixels along an axis from one exponent to the next
     followed: int
     times: int  # steps at which the sharpness of the runs followed is taken
-    windows: int  # of text, that a Hessian is the mean over
+    ratios: int  # of the learning rates, at which the sharpness of a state is taken
+    windows: (
+        int  # of text, that a Hessian is the mean over: its eigenvalue has settled to a few percent at 256
+    )
 
 
 _PLANS = {
-    "quick": _Plan(pixels=12, n_steps=100, every=3, followed=4, times=3, windows=16),
-    "standard": _Plan(pixels=32, n_steps=150, every=2, followed=24, times=5, windows=64),
-    "full": _Plan(pixels=128, n_steps=300, every=2, followed=200, times=9, windows=256),
+    "quick": _Plan(pixels=12, n_steps=100, every=4, followed=3, times=2, ratios=7, windows=64),
+    "standard": _Plan(pixels=32, n_steps=150, every=2, followed=12, times=4, ratios=25, windows=256),
+    "full": _Plan(pixels=128, n_steps=300, every=2, followed=200, times=9, ratios=49, windows=1024),
 }
 
 
@@ -78,7 +81,8 @@ class _Found:
     chaos: Comparison  # "does it converge?", predicted where the exponent is not positive
     rules: xr.Dataset
     null: ShiftNull
-    best: tuple[float, float]
+    best: tuple[float, float]  # the threshold fitted, over Adam's, and its agreement
+    level: tuple[float, float]  # the exponent fitted, and its agreement
     orders: dict[str, dict[str, Estimate]]
 
 
@@ -185,27 +189,21 @@ def _store(stores: str | Path | None, name: str) -> Path | None:
     return Path(stores) / f"{name}.zarr" if stores else None
 
 
-def _sharpness(plan: _Plan, grid: Grid, trainer: Transformer) -> xr.DataArray:
-    """Largest eigenvalue of (D/P)^½ H (D/P)^½ at each pixel, for each state; dims (state, *grid)."""
+def _sharpness(plan: _Plan, grid: Grid, trainer: Transformer) -> dict[str, xr.DataArray]:
+    """Largest eigenvalue of (D/P)^½ H (D/P)^½ at each pixel, by the names of `STATES`."""
     trainer = replace(trainer, members=PROBED)
-    states = {"first batch": (0.0, 1), MAIN: (0.0, plan.n_steps), "small rates": (SMALL, plan.n_steps)}
-    found = [
-        adam_sharpness(grid, trainer, lr=states[name][0], step=states[name][1], n_windows=plan.windows)
-        for name in STATES
-    ]
-    return xr.concat(found, pd.Index(STATES, name="state"))
+    options: dict[str, Any] = {"n_ratios": plan.ratios, "n_windows": plan.windows}
+    at = {"first batch": (0.0, 1), MAIN: (0.0, plan.n_steps), "small rates": (SMALL, plan.n_steps)}
+    return {
+        name: adam_sharpness(grid, trainer, lr=at[state][0], step=at[state][1], **options)
+        for state, name in STATES.items()
+    }
 
 
-def _judged(observed: xr.Dataset, sharpness: xr.DataArray) -> xr.Dataset:
+def _judged(observed: xr.Dataset, sharpness: dict[str, xr.DataArray]) -> xr.Dataset:
     """The map, with the largest loss of each run over its first in the place of its trace, and the sharpness."""
-    largest = observed["trace"].max("record").rename("largest_ratio")
-    return (
-        observed.drop_vars("trace")
-        .drop_dims("record", errors="ignore")
-        .assign(
-            largest_ratio=largest.assign_attrs(long_name="largest loss over the first"), sharpness=sharpness
-        )
-    )
+    largest = observed["trace"].max("record").assign_attrs(long_name="largest loss over the first")
+    return observed.drop_vars("trace").assign({"largest_ratio": largest, **sharpness})
 
 
 def _exponents(plan: _Plan, axis: Axis, store: Path | None, **options: Any) -> xr.Dataset:
@@ -219,7 +217,7 @@ def _exponents(plan: _Plan, axis: Axis, store: Path | None, **options: Any) -> x
 def _follow(plan: _Plan, trainer: Transformer, runs: xr.Dataset) -> xr.Dataset:
     """Sharpness over the threshold along training of a random sample of runs; dims (run, step)."""
     threshold = adam_threshold(trainer.beta1)
-    ratio = runs["sharpness"].sel(state=MAIN).values / threshold
+    ratio = runs["sharpness"].values / threshold
     near = np.argwhere((ratio > FOLLOWED[0]) & (ratio < FOLLOWED[1]))
     order = np.random.default_rng(SEED).permutation(len(near))
     chosen = near[np.sort(order[: plan.followed])]
@@ -248,8 +246,8 @@ def _converged(runs: xr.Dataset) -> np.ndarray:
 
 
 def _find(plan: _Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) -> _Found:
-    score = xr.apply_ufunc(np.log10, runs["sharpness"] / threshold)
-    asked = {name: threshold_map(score.sel(state=name), ("converged", "not")) for name in STATES}
+    scores = {state: xr.apply_ufunc(np.log10, runs[name] / threshold) for state, name in STATES.items()}
+    asked = {state: threshold_map(score, ("converged", "not")) for state, score in scores.items()}
     rose = threshold_map(runs["largest_ratio"] - ROSE, ("stable", "unstable"))
     grown = chaos["exponent"].fillna(np.inf).clip(max=float(chaos["exponent"].max()))
     main = asked[MAIN]
@@ -259,7 +257,7 @@ def _find(plan: _Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) ->
             name: compare(one, runs, outcome="converged", score="boundary") for name, one in asked.items()
         },
         stable=compare(
-            threshold_map(score.sel(state=MAIN), ("stable", "unstable")),
+            threshold_map(scores[MAIN], ("stable", "unstable")),
             rose,
             outcome="stable",
             score="boundary",
@@ -269,7 +267,8 @@ def _find(plan: _Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) ->
         ),
         rules=compare_baselines(main, runs, outcome="converged"),
         null=shift_null(main, runs, outcome="converged"),
-        best=best_threshold(runs["sharpness"].sel(state=MAIN).values / threshold, ~_converged(runs)),
+        best=best_threshold(runs["sharpness"].values / threshold, ~_converged(runs)),
+        level=best_threshold(grown.values, ~_converged(chaos)),
         orders=_orders(plan, chaos, grown),
     )
 
@@ -280,7 +279,7 @@ def _orders(plan: _Plan, chaos: xr.Dataset, grown: xr.DataArray) -> dict[str, di
     side = max(BLOCK // plan.every, 1)  # as many decades as elsewhere
     tail = chaos["tail_ratio"].values
     numbers = {
-        **{f"sharpness, {name}": chaos["sharpness"].sel(state=name).values for name in STATES},
+        **{f"sharpness, {state}": chaos[name].values for state, name in STATES.items()},
         "Lyapunov exponent": grown.values,
         "lr_attn alone": np.broadcast_to(chaos["lr_attn"].values[:, None], shape),
         "lr_rest alone": np.broadcast_to(chaos["lr_rest"].values[None], shape),
@@ -313,7 +312,7 @@ def _orders_table(orders: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
 
 
 def _by_sharpness(runs: xr.Dataset, threshold: float) -> pd.DataFrame:
-    ratio, rose = runs["sharpness"].sel(state=MAIN).values / threshold, runs["largest_ratio"].values > ROSE
+    ratio, rose = runs["sharpness"].values / threshold, runs["largest_ratio"].values > ROSE
     rows = []
     for low, high in ((0, 0.25), (0.25, 0.5), (0.5, 1), (1, 2), (2, 4), (4, np.inf)):
         here = (ratio > low) & (ratio <= high)
@@ -362,7 +361,7 @@ def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
         )
     grown, converged = chaos["exponent"].values, _converged(chaos)
     chaotic = share_of_pixels(grown > 0, converged)
-    best, agreed = found.best
+    (best, agreed), (level, told) = found.best, found.level
     orders = found.orders
     return (
         f"Adam's threshold at initialization, fitted to nothing, agrees with convergence on {main.agreement:.1%} of "
@@ -372,14 +371,15 @@ def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
         f"{agreed:.1%}. With the sharpness after the first batch the agreement is "
         f"{found.converged['first batch'].agreement:.1%}, with that after training at small rates "
         f"{found.converged['small rates'].agreement:.1%}. Of the runs that converge "
-        f"{_text(chaotic, '.0%')} are chaotic: their finite-time Lyapunov exponent is positive. The exponent tells "
+        f"{_text(chaotic, '.0%')} are chaotic: their finite-time Lyapunov exponent is positive; the exponent that "
+        f"tells them best, fitted, is {level:.2g} nats per step and agrees on {told:.1%}. The exponent tells "
         f"runs that do not converge with an area under the ROC curve of {_text(orders['Lyapunov exponent']['auc'])}, "
         f"the sharpness at initialization with {_text(orders[f'sharpness, {MAIN}']['auc'])}."
     )
 
 
 def _claims(found: _Found, runs: xr.Dataset, followed: xr.Dataset, command: str) -> tuple[Claim, ...]:
-    below = runs["sharpness"].sel(state=MAIN).values < found.threshold
+    below = runs["sharpness"].values < found.threshold
     claims = []
 
     def add(name, paper, text, measured, interval, allowed):
@@ -459,6 +459,7 @@ def _settings(size: str, plan: _Plan, found: _Found) -> dict[str, Any]:
         "small rate": SMALL,
         "exponents every": plan.every,
         "followed": plan.followed,
+        "ratios of rates": plan.ratios,
         "windows of a Hessian": plan.windows,
         "near, decades": NEAR,
         "supported": {"share": SHARE, "most": MOST, "at the edge": list(AT_EDGE)},
