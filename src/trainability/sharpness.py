@@ -1,6 +1,6 @@
 """Sharpness of small networks in the metric of their learning rates: where linear stability puts the boundary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -107,25 +107,33 @@ def sharpness_along_training(
     _check_plain(trainer)
     problem = trainer.draw(trainer.seed)
     rates = layer_rates(trainer, {name: np.asarray(v, dtype=float) for name, v in pixels.items()})
+    sizes = [w.size for w in problem.weights]
+    found = np.full((len(rates), len(steps)), np.nan)
+    for step, weights, _ in training_states(trainer, rates, max(steps)):
+        if step not in steps:
+            continue
+        alive = np.flatnonzero(np.all([np.isfinite(w).all(axis=(1, 2)) for w in weights], axis=0))
+        for pixel in alive:
+            (hessian,) = hessians(problem, [w[pixel : pixel + 1] for w in weights], trainer.activation)
+            if np.isfinite(hessian).all():
+                found[pixel, list(steps).index(step)] = _largest(hessian, rates[pixel], sizes)
+    return found
+
+
+def training_states(
+    trainer: MLP, rates: np.ndarray, last: int
+) -> Iterator[tuple[int, list[np.ndarray], list[np.ndarray]]]:
+    """Train runs at rates (n, layers); yield steps taken, 0 … last, weights and gradients, (n, …) for each layer."""
+    problem = trainer.draw(trainer.seed)
     weights = [np.repeat(w[None] * trainer.weight_scale, len(rates), axis=0) for w in problem.weights]
     still = [np.zeros_like(w) for w in weights]
-    sizes = [w[0].size for w in weights]
-    found = np.full((len(rates), len(steps)), np.nan)
-    with np.errstate(all="ignore"):
-        for step in range(max(steps) + 1):
-            if step in steps:
-                alive = np.flatnonzero(np.all([np.isfinite(w).all(axis=(1, 2)) for w in weights], axis=0))
-                for pixel in alive:
-                    (hessian,) = hessians(
-                        problem, [w[pixel : pixel + 1] for w in weights], trainer.activation
-                    )
-                    if np.isfinite(hessian).all():
-                        found[pixel, list(steps).index(step)] = _largest(hessian, rates[pixel], sizes)
+    with np.errstate(all="ignore"):  # a run that diverges overflows
+        for step in range(last + 1):
             G, _ = gradients(
                 weights, still, problem.x, problem.y, problem.n_rows, problem.scales, trainer.activation
             )
+            yield step, weights, G
             weights = [w - rates[:, layer, None, None] * G[layer] for layer, w in enumerate(weights)]
-    return found
 
 
 def hessians(problem: Problem, weights: Sequence[np.ndarray], activation: str) -> np.ndarray:

@@ -66,7 +66,7 @@ class _Plan:
 
 _PLANS = {
     "quick": _Plan(pixels=12, n_steps=100, every=4, followed=3, times=2, ratios=7, windows=64),
-    "standard": _Plan(pixels=32, n_steps=150, every=2, followed=12, times=4, ratios=25, windows=256),
+    "standard": _Plan(pixels=32, n_steps=150, every=4, followed=12, times=4, ratios=25, windows=256),
     "full": _Plan(pixels=128, n_steps=300, every=2, followed=200, times=9, ratios=49, windows=1024),
 }
 

@@ -7,6 +7,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ._saturation import (
+    SATURATED,
+    activation_table,
+    compare_activations,
+    diverged_alone,
+    first_layer_unstable,
+    saturation_table,
+)
 from ._study_tables import agreement_table, baseline_table, distance_table, share_of_pixels
 from ._threshold_maps import (
     NEAR,
@@ -40,8 +48,8 @@ LOW, HIGH = 1e-3, 1e6
 # Runs followed are drawn among pixels with a sharpness at initialization in this range, both sides of the thresholds.
 FOLLOWED, SEED = (0.5, 16.0), 0
 
-# Pixels a side, runs followed and steps at which their sharpness is taken.
-_SIZES = {"quick": (48, 12, 5), "standard": (256, 100, 9), "full": (1024, 1000, 16)}
+# Pixels a side, runs followed, steps at which their sharpness is taken, and pixels a side of the maps by activation.
+_SIZES = {"quick": (48, 12, 5, 16), "standard": (256, 100, 9, 64), "full": (1024, 1000, 16, 256)}
 
 
 def sharpness_study(
@@ -89,7 +97,7 @@ def sharpness_study(
     ValueError: size='huge' is none of quick, standard, full; choose one of them
     """
     check_size(size)
-    n, n_followed, n_times = _SIZES[size]
+    n, n_followed, n_times, n_compared = _SIZES[size]
     trainer = MLP()
     grid = Grid(lr_in=log_axis(LOW, HIGH, n), lr_out=log_axis(LOW, HIGH, n))
     store = Path(stores) / "map.zarr" if stores else None
@@ -107,14 +115,19 @@ def sharpness_study(
     runs = observed.merge(predicted["2"].rename(status="predicted_status")).assign(sharpness=sharpness)
     followed = _follow(trainer, runs, n_followed, n_times)
     best = best_threshold(sharpness.values, _diverged(runs))
+    coarse = Grid(lr_in=log_axis(LOW, HIGH, n_compared), lr_out=log_axis(LOW, HIGH, n_compared))
+    twins = compare_activations(
+        coarse, trainer, STABLE, Path(stores) if stores else None, workers=workers, progress=progress
+    )
     return Study(
         name="sharpness",
         title="Sharpness and small networks",
         question="How much of the boundary of trainability does the sharpness at initialization explain?",
-        answer=_answer(found["2"], rules, runs, best),
+        answer=_answer(found["2"], rules, runs, best) + _why(twins),
         runs={
             "map": runs.assign_attrs(observed.attrs | {"title": "a tanh network of width 16"}),
             "training": followed,
+            **twins,
         },
         tables={
             "Agreement of predicted and trained maps": agreement_table(
@@ -127,6 +140,8 @@ def sharpness_study(
             "Trivial rules, cross-validated": baseline_table(rules),
             "Outcome by sharpness at initialization": _by_sharpness(runs),
             "Sharpness along training": _along(followed),
+            "Networks that differ in their units alone": activation_table(twins, STABLE),
+            "Saturation of the units": saturation_table(runs, trainer, STABLE, n_followed),
         },
         claims=_claims(found["2"], runs, f"trainability validate --study sharpness --size {size}"),
         settings={
@@ -134,6 +149,8 @@ def sharpness_study(
             "pixels": n,
             "n_steps": trainer.n_steps,
             "followed": n_followed,
+            "pixels by activation": n_compared,
+            "saturated, above": SATURATED,
             "thresholds": [STABLE, CATAPULT],
             "near, decades": NEAR,
             "edge of stability": EDGE,
@@ -228,7 +245,7 @@ def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[
 
 def _where_it_fails(found: Comparison, runs: xr.Dataset) -> str:
     """Words for the input rates at which the first layer alone is unstable, whatever the output rate."""
-    alone = (runs["sharpness"].isel(lr_out=0) > STABLE).values
+    alone = first_layer_unstable(runs["sharpness"], STABLE)
     wrong = found.wrong.values
     if not alone.any() or not wrong.any():
         return ""
@@ -240,14 +257,25 @@ def _where_it_fails(found: Comparison, runs: xr.Dataset) -> str:
     )
 
 
+def _why(twins: dict[str, xr.Dataset]) -> str:
+    """Words for whether networks whose units do not saturate survive where those of tanh do."""
+    said = []
+    for name, runs in twins.items():
+        share, (low, high) = diverged_alone(runs, STABLE)
+        said.append(f"{share:.0%} ({low:.0%} to {high:.0%}) with {name} units")
+    return f" Where the first layer alone is unstable, {', '.join(said)} diverge: tanh saturates, the others do not."
+
+
 def _notes(found: Comparison, null: ShiftNull, best: tuple[float, float]) -> str:
     return (
         f"Null of shifts: {null}. Power: a disagreement on {found.smallest_disagreement:.2%} of the pixels, "
         "clustered as here, would have shown with a probability of 95 %. Rules and thresholds were fixed "
         "before the comparison; the best threshold is fitted to the map and stands beside them as a measure "
-        "of what sharpness could explain. Units of tanh saturate, which linear stability does not know; "
-        "whether that is why runs survive large input rates was not tested. Runs that end neither below their "
-        "first loss nor at the cap count as not diverged."
+        "of what sharpness could explain. Units of tanh saturate, which linear stability does not know: one large "
+        "step of the first layer drives most of them to where they have no slope and the gradient that would drive "
+        "them on is gone. That this is why runs survive large input rates was conjectured from the first map, and "
+        "tested after it: by the share of saturated units, and by units that cannot saturate. Runs that end "
+        "neither below their first loss nor at the cap count as not diverged."
     )
 
 
