@@ -2,7 +2,7 @@
 
     python benchmarks/transformer_controls.py                 # everything, then the page and its figures
     python benchmarks/transformer_controls.py map flips       # these parts alone
-    python benchmarks/transformer_controls.py page            # docs/transformer-map.md from docs/transformer-map.json
+    python benchmarks/transformer_controls.py page            # docs/transformer-map.md, its numbers and its figures
 
 Parts: map, flips, horizon, ladder, unseeded, dimension, page. Every run is kept in --out, so that a part that is
 killed goes on where it was.
@@ -24,14 +24,17 @@ from trainability.trainers import Transformer, text_task
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "transformer-map.json"
 
-# As `trainability map transformer map.zarr --n-steps 150 --n-records 50 --converged-below 0.64` has them.
-CUT, SIDE = 0.64, 32
+# As `trainability map transformer map.zarr --n-steps 150 --n-records 50 --converged-below 0.66` has them.
+CUT, SIDE, FINE_SIDE = 0.66, 32, 64
 AXES = {"lr_attn": (0.01, 1.0), "lr_rest": (0.003, 0.6)}
 REPLICATES = 8
 
+# Measured on one core, busy with nothing else.
+BUDGET = "less than 3 minutes of one core"
+
 # The ladder and the horizon are measured here, on a steep and straight part of the boundary along lr_attn.
 LR_REST = 0.03
-WIDTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5)
+WIDTHS = (2.0, 0.7, 0.3, 0.1, 0.03, 1e-3, 1e-5)
 
 
 def small(**options) -> Transformer:
@@ -129,13 +132,44 @@ def ladder(out: Path) -> xr.Dataset:
     )
 
 
-PARTS = {
+def fine_maps(out: Path) -> dict[str, xr.Dataset]:
+    """The plane at twice the resolution, traced along the boundary, and its rounding twin; a dimension needs 64²."""
+    trainers = {"map": small(n_records=0), "twin": small(n_records=0, rounding_seed=1)}
+    return {
+        name: tr.trainability_map(
+            window(FINE_SIDE), trainer, store=out / f"fine-{name}.zarr", tile=(16, 16), refine=True
+        )
+        for name, trainer in trainers.items()
+    }
+
+
+def dimension(out: Path) -> tr.FractalDimension:
+    """The verdict on the fine map, with its rounding twin as replicate."""
+    runs, twin = (m.assign(status=tr.infer_status(m)) for m in fine_maps(out).values())
+    return tr.fractal_dimension(runs, replicate=twin)
+
+
+PARTS: dict[str, Any] = {
     "map": seeded_map,
     "flips": flips,
     "horizon": horizons,
     "ladder": ladder,
     "unseeded": unseeded_map,
+    "dimension": dimension,
 }
+
+
+def page(out: Path) -> str:
+    """Measure what is missing, keep the numbers, draw the figures and write the page from the numbers."""
+    import transformer_page
+
+    found = {name: part(out) for name, part in PARTS.items()} | {"fine": FINE_SIDE, "budget": BUDGET}
+    numbers = transformer_page.numbers(found, cut=CUT, point=centre(out))
+    DATA.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf8")
+    transformer_page.draw(found, cut=CUT, folder=ROOT / "docs" / "figures")
+    text = transformer_page.text(numbers)
+    DATA.with_suffix(".md").write_text(text, encoding="utf8")
+    return text
 
 
 def main() -> None:
@@ -147,7 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     for part in options.parts or [*PARTS, "page"]:
         print(part, flush=True)
-        print(PARTS[part](options.out), flush=True)
+        print({**PARTS, "page": page}[part](options.out), flush=True)
 
 
 if __name__ == "__main__":

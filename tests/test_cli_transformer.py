@@ -43,7 +43,18 @@ def test_a_map_is_that_of_its_trainer_and_goes_on(tmp_path):
     assert kept.attrs["settings"] == runs.attrs["settings"]  # with the digests of text and order
     assert sum(answer.values()) == 6
     assert picture.stat().st_size > 5_000
-    assert "6 undecided" in run(*words)
+    text = run(*words)
+    assert "6 undecided" in text
+    assert "no audit of the cut-off: runs have 6 finite outcomes" in text
+    assert "lr_attn: 3 pixels, 3 distinct in float32" in text
+
+
+def test_the_horizon_is_measured_at_the_boundary(tmp_path):
+    words = ("map", "transformer", tmp_path / "m.zarr", *AXES, *SMALL, "--horizon", "--converged-below")
+    assert "the horizon is" not in run(*words, 0.1)  # one outcome only
+    row = xr.open_zarr(tmp_path / "m.zarr", consolidated=False)["tail_ratio"].values[:, 0]
+    cut = (row.min() + row.max()) / 2
+    assert "; the horizon is" in run(*words[:2], tmp_path / "n.zarr", *words[3:], cut)
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):

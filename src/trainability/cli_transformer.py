@@ -49,6 +49,12 @@ def transformer(
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     refine: Annotated[bool, typer.Option("--refine", help="Train along the boundary only.")] = False,
+    horizon: Annotated[
+        bool,
+        typer.Option(
+            "--horizon", help="Measure what step of the first axis such runs resolve: 144 runs more."
+        ),
+    ] = False,
     dry_run: DryRun = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the map to this file, again and again while it fills in.")
@@ -111,6 +117,43 @@ def transformer(
     if picture:
         draw(runs, picture)
     print(json.dumps(counts(runs)) if as_json else summary(runs))
+    if not as_json:
+        for line in cautions(grid, trainer, runs, horizon=horizon):
+            print(line)
+
+
+def cautions(grid, trainer, runs, *, horizon: bool) -> list[str]:
+    """What a reader of the map should know: where its cut-off stands, and how fine its pixels are."""
+    import warnings
+
+    from .cutoffs import threshold_audit
+    from .horizon import axis_resolution, predictability_horizon
+
+    lines, horizons = [], {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the lines say it
+        try:
+            lines.append(repr(threshold_audit(runs, cut=trainer.converged_below)))
+        except ValueError as error:  # a map too small for a histogram
+            lines.append(f"no audit of the cut-off: {error}")
+        first = next(iter(grid))
+        if horizon and (point := boundary_pixel(runs)):
+            horizons = {first: predictability_horizon(trainer, point, axis=first)}
+        lines += [repr(found) for found in axis_resolution(grid, trainer.dtype, horizons=horizons).values()]
+    return lines
+
+
+def boundary_pixel(runs) -> dict[str, float] | None:
+    """Hyperparameters of the pixel at the boundary along the first axis, on the middle row that has one."""
+    import numpy as np
+
+    status = runs["status"].values
+    changes = np.argwhere(status[1:] != status[:-1])
+    if not len(changes):
+        return None
+    middle = np.median(changes[:, 1])
+    place = changes[np.abs(changes[:, 1] - middle).argmin()]
+    return {str(d): float(runs[d][i]) for d, i in zip(runs["status"].dims, place, strict=True)}
 
 
 def preset_trainer(preset: str, task: str, window: int | None, **options: Any):

@@ -20,6 +20,11 @@ from .distances import BoundaryDistance
 from .dynamics import orbit
 from .maps import Map
 from .outcomes import Outcome
+from .plot_controls import cutoff as cutoff
+from .plot_controls import flip_rates as flip_rates
+from .plot_controls import horizon_by_length as horizon_by_length
+from .plot_controls import ladder as ladder
+from .plot_controls import probability as probability
 from .plot_geometry import GEOMETRY_NAMES
 from .plot_geometry import gradient_norms as gradient_norms
 from .plot_geometry import phase_diagram as phase_diagram
