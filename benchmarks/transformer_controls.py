@@ -132,21 +132,12 @@ def ladder(out: Path) -> xr.Dataset:
     )
 
 
-def fine_maps(out: Path) -> dict[str, xr.Dataset]:
-    """The plane at twice the resolution, traced along the boundary, and its rounding twin; a dimension needs 64²."""
-    trainers = {"map": small(n_records=0), "twin": small(n_records=0, rounding_seed=1)}
-    return {
-        name: tr.trainability_map(
-            window(FINE_SIDE), trainer, store=out / f"fine-{name}.zarr", tile=(16, 16), refine=True
-        )
-        for name, trainer in trainers.items()
-    }
-
-
 def dimension(out: Path) -> tr.FractalDimension:
-    """The verdict on the fine map, with its rounding twin as replicate."""
-    runs, twin = (m.assign(status=tr.infer_status(m)) for m in fine_maps(out).values())
-    return tr.fractal_dimension(runs, replicate=twin)
+    """The verdict on the plane at twice the resolution, traced along the boundary; a dimension needs 64²."""
+    runs = tr.trainability_map(
+        window(FINE_SIDE), small(n_records=0), store=out / "fine-map.zarr", tile=(16, 16), refine=True
+    )
+    return tr.fractal_dimension(runs.assign(status=tr.infer_status(runs)))
 
 
 PARTS: dict[str, Any] = {

@@ -77,7 +77,7 @@ converged runs more than draws of one coin do (permutation test of each window's
 
 ## Is the boundary fractal?
 
-At {fine} × {fine} pixels, traced along the boundary, with a rounding twin of the whole map as replicate:
+At {fine} × {fine} pixels, traced along the boundary, without a replicate of the whole map (the flips of rounding twins above are its control):
 **{dimension[verdict]}**. {dimension[reason]}. {dimension_numbers} A map of 32 × 32 pixels is below the least size (64) that
 `fractal_dimension` answers for, and {fine} pixels give it few octaves: this verdict says what this map can show, and does not
 say what finer maps of shorter runs would.
@@ -194,8 +194,8 @@ def text(n: dict[str, Any]) -> str:
     value = ""
     if d["value"] is not None:
         value = (
-            f"It reads {d['value']:.2f} (95 % interval {d['interval'][0]:.2f} to {d['interval'][1]:.2f}); the "
-            f"replicate flips {d['flip_rate']:.2%} of the pixels, and {d['neighbour_rate']:.2%} of neighbours differ."
+            f"It reads {d['value']:.2f} (95 % interval {d['interval'][0]:.2f} to {d['interval'][1]:.2f}); "
+            f"{d['neighbour_rate']:.2%} of neighbours differ."
         )
     return TEXT.format(
         **{k: v for k, v in n.items() if k not in ("flips", "horizons", "ladder", "audit")},
