@@ -72,9 +72,9 @@ def test_diagram_writes_a_picture(tmp_path):
         (("map", "linear", "X", "--x", "lr:4:1:4"), 2, "empty or reversed"),
         (("map", "linear", "X", "--mode", "most"), 2, "mode='most'"),
         (
-            ("map", "mlp", "X", "--activation", "sine"),
+            ("map", "mlp", "X", "--condition", "sine"),
             2,
-            "activation='sine' is unknown; use tanh, relu, identity",
+            "condition 'sine' is unknown; known are tanh, relu",
         ),
         (("map", "mlp", "X", "--batch-size", "999"), 2, "batch_size=999 is more than the 272 rows"),
         (("validate", "--out", "/dev/null/demo"), 1, "cannot be written"),

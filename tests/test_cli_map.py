@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import trainability as tr
 from trainability import cli
+from trainability.conditions import PublishedMLP
 
 AXES = ("--x", "lr_in:0.1:1e4:12:log", "--y", "lr_out:0.1:1e4:10:log")
 
@@ -38,7 +39,8 @@ def test_a_linear_map_trains_draws_and_continues(tmp_path):
     ("options", "settings"),
     [
         ((), {}),
-        (("--activation", "relu", "--depth", 2), {"activation": "relu", "depth": 2}),
+        (("--condition", "relu", "--depth", 2), {"activation": "relu", "depth": 2}),
+        (("--condition", "one point"), {"n_data": 1}),
         (("--batch-size", 3, "--dtype", "float32"), {"batch_size": 3, "dtype": "float32"}),
         (("--n-data", 1, "--engine", "numpy", "--seed", 3), {"n_data": 1, "engine": "numpy", "seed": 3}),
     ],
@@ -47,7 +49,7 @@ def test_a_map_of_small_networks_is_that_of_its_trainer(tmp_path, options, setti
     store = tmp_path / "m.zarr"
     answer = json.loads(run("map", "mlp", store, *AXES, "--width", 4, "--n-steps", 30, "--json", *options))
     grid = tr.Grid(lr_in=tr.log_axis(0.1, 1e4, 12), lr_out=tr.log_axis(0.1, 1e4, 10))
-    runs = tr.trainability_map(grid, tr.trainers.MLP(width=4, n_steps=30, **settings))
+    runs = tr.trainability_map(grid, PublishedMLP(width=4, n_steps=30, **settings))
     kept = xr.open_zarr(store, consolidated=False)
     for name in runs:
         np.testing.assert_array_equal(kept[name], runs[name])
@@ -55,14 +57,15 @@ def test_a_map_of_small_networks_is_that_of_its_trainer(tmp_path, options, setti
     assert answer["converged"] == int((runs["status"] == tr.Status.CONVERGED).sum())
 
 
-def test_the_offset_of_every_step_is_an_axis(tmp_path):
-    axes = ("--x", "offset:0.01:10:6:log", "--y", "lr:0.1:1e4:6:log")
-    words = ("--width", 4, "--n-steps", 30, "--json")
-    once, per_step = (
-        json.loads(run("map", "mlp", tmp_path / mode, *axes, *words, "--offset-mode", mode))
-        for mode in ("once", "per_step")
-    )
-    assert once != per_step
+def test_the_window_of_the_offset_is_the_published_one(tmp_path):
+    words = ("--condition", "offset", "--pixels", 6, "--width", 4, "--n-steps", 30)
+    for mode in ("once", "per_step"):
+        run("map", "mlp", tmp_path / mode, *words, "--offset-mode", mode)
+    once, per_step = (xr.open_zarr(tmp_path / mode, consolidated=False) for mode in ("once", "per_step"))
+    assert dict(once.sizes) == {"offset": 6, "lr": 6}
+    assert not once["sum_ratio"].equals(per_step["sum_ratio"])
+    with pytest.raises(ValueError, match="'relu' has no offset"):
+        run("map", "mlp", tmp_path / "m", "--condition", "relu", "--offset-mode", "once")
 
 
 def test_a_refined_map_says_what_was_inferred_and_is_drawn_whole(tmp_path):

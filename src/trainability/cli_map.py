@@ -1,9 +1,9 @@
 """Commands that train a network for each pixel of a grid: `trainability map linear …`, `trainability map mlp …`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,14 @@ app = typer.Typer(
 Store = Annotated[Path, typer.Argument(help="Zarr folder to write, or to continue.")]
 X = Annotated[str, typer.Option(help="First axis, as name:low:high:pixels[:log].")]
 Y = Annotated[str, typer.Option(help="Second axis.")]
+Condition = Annotated[str, typer.Option(help="tanh, relu, identity, 'mini-batch', 'one point' or offset.")]
+OwnX = Annotated[
+    str | None, typer.Option(help="First axis, as name:low:high:pixels[:log]; by default as published.")
+]
+OwnY = Annotated[str | None, typer.Option(help="Second axis.")]
+Width = Annotated[int, typer.Option(help="Hidden units.")]
+NSteps = Annotated[int | None, typer.Option(help="Steps of gradient descent for each pixel; as published.")]
+Seed = Annotated[int, typer.Option(help="Of weights, data and batches.")]
 Workers = Annotated[int, typer.Option(help="Processes that train.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what it would cost, from a few pixels; write nothing.")
@@ -67,20 +75,21 @@ def linear(
 @app.command()
 def mlp(
     store: Store,
-    x: X = "lr_in:1e-3:1e6:64:log",
-    y: Y = "lr_out:1e-3:1e6:64:log",
-    activation: Annotated[str, typer.Option(help="tanh, relu or identity.")] = "tanh",
-    width: Annotated[int, typer.Option(help="Hidden units.")] = 16,
+    condition: Condition = "tanh",
+    pixels: Annotated[int, typer.Option(help="Along each axis of the published window.")] = 64,
+    x: OwnX = None,
+    y: OwnY = None,
+    width: Width = 16,
     depth: Annotated[int, typer.Option(help="Hidden layers.")] = 1,
     n_data: Annotated[
         int | None, typer.Option(help="Rows of data; by default as many as weights (identity: as inputs).")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of a mini-batch; all data by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of a mini-batch.")] = None,
     offset_mode: Annotated[
-        str, typer.Option(help="once or per_step: when the axis `offset` is added to the first layer.")
-    ] = "once",
-    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of weights, data and batches.")] = 0,
+        str | None, typer.Option(help="per_step or once: when the condition `offset` adds the offset.")
+    ] = None,
+    n_steps: NSteps = None,
+    seed: Seed = 0,
     dtype: Annotated[str, typer.Option(help="float64, or float32 for previews of wide windows.")] = "float64",
     engine: Annotated[str, typer.Option(help="auto, vector, numpy or torch.")] = "auto",
     refine: Annotated[bool, typer.Option("--refine", help="Train along the boundary only.")] = False,
@@ -91,29 +100,27 @@ def mlp(
 ) -> None:
     """Train a small fully connected network for each pixel of a grid of two hyperparameters.
 
-    The default is the full window of learning rates of arXiv:2402.06184 for tanh. Its other conditions are
-    `--activation relu`, `--activation identity`, `--batch-size 16`, `--n-data 1`, and
-    `--offset-mode per_step --x offset:3.16e-4:316:64:log --y lr:0.0316:31600:64:log`. Other axes are lr, lr_hidden,
-    weight_scale, momentum, weight_decay, batch_size and seed.
+    The default is the full window of a condition of arXiv:2402.06184, named by `--condition`; the other options
+    change it. Axes are lr_in, lr_out, lr_hidden, lr (all layers), offset, weight_scale, momentum, weight_decay,
+    batch_size and seed.
 
-    In Python: `trainability.trainability_map` with `trainability.trainers.MLP`, `trainability.estimate_cost`.
+    In Python: `trainability.trainability_map` with `trainability.conditions.published_condition` or
+    `trainability.trainers.MLP`, `trainability.estimate_cost`.
     """
-    from .grid import Grid
-    from .trainers import MLP
-
-    trainer = MLP(
-        activation=activation,
+    grid, trainer = network_of(
+        condition,
+        (x, y),
+        pixels,
+        offset_mode=offset_mode,
         width=width,
         depth=depth,
         n_data=n_data,
         batch_size=batch_size,
-        offset_mode=offset_mode,
         n_steps=n_steps,
         seed=seed,
         dtype=dtype,
         engine=engine,
     )
-    grid = Grid(**dict([read_axis(x), read_axis(y)]))
     if dry_run:
         from .cost import estimate_cost
 
@@ -130,6 +137,27 @@ def mlp(
         ax = plot.trainability(runs.assign(status=infer_status(runs)))
         plot.save(ax.figure, picture)
     print(json.dumps(counts(runs)) if as_json else summary(runs))
+
+
+def network_of(
+    condition: str,
+    axes: tuple[str | None, str | None],
+    pixels: int,
+    *,
+    offset_mode: str | None = None,
+    **settings: Any,
+) -> tuple[Any, Any]:
+    """Grid and trainer of a published condition, with axes and settings of one's own where they are not None."""
+    from .conditions import published_condition
+    from .grid import Grid
+
+    found = published_condition(condition, offset_mode=offset_mode)
+    window, trainer = found.full(pixels)
+    own = [read_axis(text) if text else axis for text, axis in zip(axes, window.axes.items(), strict=True)]
+    # Sizes of the data follow from the others; one row is what "one point" is about.
+    sizes = {"n_inputs": None, "n_data": 1 if trainer.n_data == 1 else None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return Grid(**dict(own)), replace(trainer, **{**sizes, **given})
 
 
 def read_axis(text: str):

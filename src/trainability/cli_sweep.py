@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .cli_map import Condition, NSteps, OwnX, OwnY, Seed, Width, network_of
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -50,20 +52,18 @@ def resume(store: Store, workers: Workers = 1) -> None:
 
 def zoom(
     out: Annotated[Path, typer.Argument(help="Folder for the stores, the contact sheet and the film.")],
-    x: Annotated[
-        str, typer.Option(help="First axis of the first frame, as name:low:high:pixels[:log].")
-    ] = "lr_in:1e-3:1e6:128:log",
-    y: Annotated[str, typer.Option(help="Second axis.")] = "lr_out:1e-3:1e6:128:log",
+    condition: Condition = "tanh",
+    pixels: Annotated[int, typer.Option(help="Along each axis of a frame.")] = 128,
+    x: OwnX = None,
+    y: OwnY = None,
     at: Annotated[
         str,
         typer.Option(help="The point, as lr_in=2.5,lr_out=31; the roughest place of the window by default."),
     ] = "",
     decades: Annotated[float, typer.Option(help="How far to zoom.")] = 10.0,
-    activation: Annotated[str, typer.Option(help="tanh, relu or identity.")] = "tanh",
-    width: Annotated[int, typer.Option(help="Hidden units.")] = 16,
-    n_steps: Annotated[int, typer.Option(help="Steps of gradient descent for each pixel.")] = 500,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of a mini-batch; all data by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, data and batches.")] = 0,
+    width: Width = 16,
+    n_steps: NSteps = None,
+    seed: Seed = 0,
     refine: Annotated[
         bool, typer.Option("--refine", help="Train along the boundary only, and draw by status.")
     ] = False,
@@ -75,23 +75,20 @@ def zoom(
 ) -> None:
     """Zoom into the boundary of trainability of a small network, and draw it.
 
-    Each frame halves the pixel, takes what it shares with the one before, and is stored: run the command again
-    and it goes on where it stopped. The zoom ends early, and says so, where floating point does.
+    The first frame is the full window of a condition of arXiv:2402.06184. Each frame halves the pixel, takes what
+    it shares with the one before, and is stored: run the command again and it goes on where it stopped. The zoom
+    ends early, and says so, where floating point does.
 
     In Python: `trainability.zoom`, `trainability.film`, `trainability.contact_sheet`.
     """
     from . import plot
-    from .cli_map import read_axis
     from .frames import roughest_point
     from .frames import zoom as train_frames
-    from .grid import Grid
     from .pictures import contact_sheet, plain_picture, published_picture
     from .pictures import film as write_film
     from .sweep import trainability_map
-    from .trainers import MLP
 
-    grid = Grid(**dict([read_axis(x), read_axis(y)]))
-    trainer = MLP(activation=activation, width=width, n_steps=n_steps, batch_size=batch_size, seed=seed)
+    grid, trainer = network_of(condition, (x, y), pixels, width=width, n_steps=n_steps, seed=seed)
     if at:
         point = _point(at)
     else:
@@ -99,11 +96,18 @@ def zoom(
             grid, trainer, store=out / "overview.zarr", workers=workers, refine=refine
         )
         point = roughest_point(overview, trainer)
-    frames = []
-    for runs in train_frames(
-        grid, trainer, point, decades=decades, store=out, workers=workers, refine=refine, progress=not as_json
-    ):
-        frames.append(runs)
+    frames = list(
+        train_frames(
+            grid,
+            trainer,
+            point,
+            decades=decades,
+            store=out,
+            workers=workers,
+            refine=refine,
+            progress=not as_json,
+        )
+    )
     picture = plain_picture if refine else published_picture
     plot.save(contact_sheet(frames, picture=picture), out / "sheet.png")
     if film:
