@@ -1,8 +1,8 @@
 """The exponential function without branches, on vectors, of arguments that are not positive; NaN kept.
 
 With x = k log 2 + r and |r| <= (log 2) / 2, exp x = 2^k (1 + r + r² q(r)). q is the polynomial that interpolates
-(expm1(r) - r) / r² at the Chebyshev points of the interval. Arguments below `LEAST` count as `LEAST`, so that 2^k is
-a normal number: the result is never 0, but at most 2e-38 in single precision.
+(expm1(r) - r) / r² at the Chebyshev points of the interval. Below `LEAST` the result is 0, so that 2^k is a normal
+number, and so is what a weight makes of it: others are slow.
 """
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -39,7 +39,7 @@ LOG2 = {
     "float": (0.693115234375, 3.1946184945309415e-05),
 }
 
-LEAST = {"double": -708.0, "float": -87.0}
+LEAST = {"double": -690.0, "float": -75.0}
 
 
 def emit_exp(emit, arguments):
@@ -72,4 +72,7 @@ def emit_exp(emit, arguments):
         q = each(lambda total, v, c=c: emit.fma(total, v, number(c)), q, x)
     scale = each(power_of_two, rounded)
     raised = each(builder.fmul, scale, x)
-    return each(emit.fma, raised, q, scale)
+    powers = each(emit.fma, raised, q, scale)
+    # An ordered comparison is false for NaN, which therefore passes.
+    tiny = [builder.fcmp_ordered("<", v, number(LEAST[kind])) for v in arguments]
+    return [builder.select(small, number(0), v) for small, v in zip(tiny, powers, strict=True)]

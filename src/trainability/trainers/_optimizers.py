@@ -18,7 +18,7 @@ OPTIMIZERS: dict[str, tuple[str, ...]] = {
 }
 
 # Added to the norm that a gradient is clipped by, as in `torch.nn.utils.clip_grad_norm_`.
-_CLIP_EPS = 1e-6
+CLIP_EPS = 1e-6
 
 
 class Optimizer:
@@ -55,10 +55,10 @@ class Optimizer:
         self, t: int, W: torch.Tensor, gradient: torch.Tensor, memory: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Parameters and memory after step number t, the first being 1."""
-        factor, values = self._warmed(t), self.values
+        factor, values = self.warmed(t), self.values
         if self.clips:
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-            gradient = gradient * (self.clip / (norm + _CLIP_EPS)).clamp(max=1.0)
+            gradient = gradient * (self.clip / (norm + CLIP_EPS)).clamp(max=1.0)
         if self.decays:
             if self.kind == "adamw":
                 W = W * (1 - self.rates * self._column(factor) * self.decay)
@@ -78,7 +78,7 @@ class Optimizer:
         """What Adam divides its steps by after step t: √(mean of g², unbiased) + eps."""
         return square.sqrt() * self._column(1 / np.sqrt(1 - self.values["beta2"] ** t)) + self.eps
 
-    def _warmed(self, t: int) -> np.ndarray:
+    def warmed(self, t: int) -> np.ndarray:
         """Share of its learning rate that each member has reached at step t."""
         warmup = self.values["warmup"]
         with np.errstate(divide="ignore"):

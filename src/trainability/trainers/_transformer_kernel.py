@@ -7,6 +7,9 @@ stays in the cache. A member is computed from its own numbers alone, in one orde
 import numpy as np
 from numba import njit
 
+from ._products import product
+from ._rows import ROWS
+from ._transformer_branches import attention, attention_backward, mlp, mlp_backward, weights_gradient
 from ._transformer_layout import (
     ALPHA_ATTN,
     ALPHA_MLP,
@@ -14,41 +17,28 @@ from ._transformer_layout import (
     ONE,
     POST,
     PRE,
-    SCALE,
     SHARE,
     SKIP_ATTN,
     SKIP_MLP,
     UNIT,
     ZERO,
 )
-from ._transformer_vector import (
-    RELU,
-    ROWS,
-    TANH,
-    add_rows,
-    combine,
-    exponentials,
-    normalise,
-    normalise_backward,
-    product,
-    relu_backward,
-    relu_forward,
-    softmax,
-    softmax_backward,
-    tanh_backward,
-    tanh_forward,
-)
+from ._transformer_vector import add_rows, combine, exponentials, normalise, normalise_backward
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)
-def _pack(s, at, table, row):
+def _pack(s, table, row):
     """Write a member's weights, and the transposed ones, into the scratch."""
     for start, rows, columns, offset, length, turned, length_t in table:
-        for i in range(rows):
-            for j in range(columns):
-                s[offset + i * length + j] = row[start + i * columns + j]
+        if columns == length:
+            for i in range(rows * columns):
+                s[offset + i] = row[start + i]
+        else:
+            for i in range(rows):
+                for j in range(columns):
+                    s[offset + i * length + j] = row[start + i * columns + j]
         if turned >= 0:
             for j in range(columns):
                 for i in range(rows):
@@ -60,183 +50,19 @@ def _unpack(s, at, table, row):
     """Read the gradient out of the scratch."""
     for start, rows, columns, offset, length, _, _ in table:
         place = at.gradient + offset
-        for i in range(rows):
-            for j in range(columns):
-                row[start + i * columns + j] = s[place + i * length + j]
+        if columns == length:
+            for i in range(rows * columns):
+                row[start + i] = s[place + i]
+        else:
+            for i in range(rows):
+                for j in range(columns):
+                    row[start + i * columns + j] = s[place + i * length + j]
 
 
 @njit(**_OPTIONS)
-def _turn(s, at, n, source, target, factor):
-    """Features of `n` examples, one token a row, to one feature a row, times a factor."""
-    for e in range(n):
-        a = source + e * at.rows * at.head
-        b = target + e * (at.d + ROWS) * at.queries
-        for t in range(at.window):
-            for f in range(at.d):
-                s[b + f * at.queries + t] = factor * s[a + t * at.head + f]
-
-
-@njit(**_OPTIONS)
-def _seen(at, j):
-    """Rows of keys that the queries of lane vector j may see."""
-    if not at.causal:
-        return at.rows
-    last = (j + 1) * at.lanes
-    return min(at.rows, (last + at.unit - 1) // at.unit * at.unit)
-
-
-@njit(**_OPTIONS)
-def _attend(s, at, n, kept):
-    """Softmax of the scores of each head and example, and what it makes of the values, one feature a row."""
-    lanes, queries, head = at.lanes, at.queries, at.head
-    columns = queries // lanes
-    wide = (at.width + ROWS - 1) // ROWS * ROWS
-    for e in range(n):
-        qt = kept + at.qt + e * (at.d + ROWS) * queries
-        ot = kept + at.ot + e * (at.d + ROWS) * queries
-        for h in range(at.heads):
-            first = e * at.rows * head + h * at.width
-            k, v = kept + at.k + first, kept + at.v + first
-            p = kept + at.p + (e * at.heads + h) * at.rows * queries
-            b = qt + h * at.width * queries
-            for j in range(columns):
-                c, keys = p + j * lanes, _seen(at, j)
-                product(
-                    s, lanes, c, queries, at.zeros, 0, k, head, 1, b + j * lanes, queries, keys, 1, at.width
-                )
-                softmax(s, c, queries, at.window, keys // ROWS, j * lanes, at.causal)
-                c_o, keys = ot + h * at.width * queries + j * lanes, min(keys, at.window)
-                product(s, lanes, c_o, queries, at.zeros, 0, v, 1, head, c, queries, wide, 1, keys)
-
-
-@njit(**_OPTIONS)
-def _attend_backward(s, at, n, kept):
-    """Gradients of queries, keys and values, given that of the mixed values at `do`."""
-    lanes, queries, head, unit = at.lanes, at.queries, at.head, at.unit
-    columns, across = queries // lanes, (at.width + lanes - 1) // lanes
-    scale = at.numbers + SCALE
-    for e in range(n):
-        _turn(s, at, 1, at.do + e * at.rows * head, at.dot, 1)
-        for h in range(at.heads):
-            first = e * at.rows * head + h * at.width
-            q, k, v = kept + at.q + first, kept + at.k + first, kept + at.v + first
-            dq, dk, dv, do = at.dq + first, at.dk + first, at.dv + first, at.do + first
-            p = kept + at.p + (e * at.heads + h) * at.rows * queries
-            b = at.dot + h * at.width * queries
-            for j in range(columns):
-                c, keys = at.dp + j * lanes, _seen(at, j)
-                product(
-                    s, lanes, c, queries, at.zeros, 0, v, head, 1, b + j * lanes, queries, keys, 1, at.width
-                )
-                softmax_backward(s, p + j * lanes, c, queries, keys // ROWS, scale)
-            for i in range(0, at.rows, unit):  # of keys, and of queries
-                rows = min(unit, at.rows - i)
-                begin = i if at.causal else 0
-                size = at.window - begin
-                a = i * queries + begin
-                product(
-                    s, lanes, dv + i * head, head, at.zeros, 0, p + a, queries, 1, do + begin * head, head,
-                    rows, across, size,
-                )  # fmt: skip
-                product(
-                    s, lanes, dk + i * head, head, at.zeros, 0, at.dp + a, queries, 1, q + begin * head, head,
-                    rows, across, size,
-                )  # fmt: skip
-                size = min(at.window, i + unit) if at.causal else at.window
-                product(
-                    s, lanes, dq + i * head, head, at.zeros, 0, at.dp + i, 1, queries, k, head,
-                    rows, across, size,
-                )  # fmt: skip
-
-
-@njit(**_OPTIONS)
-def _weights_gradient(s, at, c, length, a, a_row, b, b_row, rows, columns, size):
-    """Add Σ a bᵀ over `size` rows of features to a weight's gradient, whose rows are `length` apart."""
-    c += at.gradient
-    padded = (rows + ROWS - 1) // ROWS * ROWS
-    product(s, at.lanes, c, length, c, length, a, 1, a_row, b, b_row, padded, columns, size)
-
-
-@njit(**_OPTIONS)
-def _attention(s, at, n, w, kept, y, out):
-    rows, stream, head = n * at.rows, at.stream, at.head
-    across = stream // at.lanes
-    for weight, target in ((at.query, at.q), (at.key, at.k), (at.value, at.v)):
-        product(
-            s, at.lanes, kept + target, head, at.zeros, 0, y, stream, 1, w + weight, stream, rows, across, at.d
-        )
-    _turn(s, at, n, kept + at.q, kept + at.qt, s[at.numbers + SCALE])
-    _attend(s, at, n, kept)
-    for e in range(n):
-        c, a = out + e * at.rows * stream, kept + at.ot + e * (at.d + ROWS) * at.queries
-        product(
-            s, at.lanes, c, stream, at.zeros, 0, a, 1, at.queries, w + at.attn_out, stream, at.rows, across, at.d
-        )
-
-
-@njit(**_OPTIONS)
-def _attention_backward(s, at, n, w, w_t, kept, y):
-    """From the gradient of the branch at `db` to that of its input at `dy`."""
-    rows, stream, head = n * at.rows, at.stream, at.head
-    across = stream // at.lanes
-    for e in range(n):
-        a, b = kept + at.ot + e * (at.d + ROWS) * at.queries, at.db + e * at.rows * stream
-        c = at.gradient + w + at.attn_out
-        tall = (at.d + ROWS - 1) // ROWS * ROWS
-        product(s, at.lanes, c, stream, c, stream, a, at.queries, 1, b, stream, tall, across, at.window)
-    product(
-        s, at.lanes, at.do, head, at.zeros, 0, at.db, stream, 1, w_t + at.attn_out_t, stream, rows, across, at.d
-    )
-    _attend_backward(s, at, n, kept)
-    start, length = at.zeros, 0
-    for weight, turned, source in (
-        (at.query, at.query_t, at.dq),
-        (at.key, at.key_t, at.dk),
-        (at.value, at.value_t, at.dv),
-    ):
-        _weights_gradient(s, at, w + weight, stream, y, stream, source, head, at.d, across, rows)
-        product(
-            s, at.lanes, at.dy, stream, start, length, source, head, 1, w_t + turned, stream, rows, across, at.d
-        )
-        start, length = at.dy, stream
-
-
-@njit(**_OPTIONS)
-def _mlp(s, at, n, w, kept, y, out):
-    rows, stream, hidden, h = n * at.rows, at.stream, at.hidden, kept + at.h
-    product(
-        s, at.lanes, h, hidden, w + at.mlp_in_bias, 0, y, stream, 1, w + at.mlp_in, hidden, rows,
-        hidden // at.lanes, at.d,
-    )  # fmt: skip
-    if at.activation == RELU:
-        relu_forward(s, h, rows * hidden // at.lanes // ROWS)
-    elif at.activation == TANH:
-        tanh_forward(s, h, rows * hidden // at.lanes // ROWS)
-    product(
-        s, at.lanes, out, stream, w + at.mlp_out_bias, 0, h, hidden, 1, w + at.mlp_out, stream, rows,
-        stream // at.lanes, at.m,
-    )  # fmt: skip
-
-
-@njit(**_OPTIONS)
-def _mlp_backward(s, at, n, w, w_t, kept, y):
-    """From the gradient of the branch at `db` to that of its input at `dy`."""
-    rows, stream, hidden, h = n * at.rows, at.stream, at.hidden, kept + at.h
-    across, wide = stream // at.lanes, hidden // at.lanes
-    _weights_gradient(s, at, w + at.mlp_out, stream, h, hidden, at.db, stream, at.m, across, rows)
-    add_rows(s, at.gradient + w + at.mlp_out_bias, at.db, stream, rows, across)
-    product(
-        s, at.lanes, at.dh, hidden, at.zeros, 0, at.db, stream, 1, w_t + at.mlp_out_t, hidden, rows, wide, at.d
-    )
-    if at.activation == RELU:
-        relu_backward(s, h, at.dh, rows * wide // ROWS)
-    elif at.activation == TANH:
-        tanh_backward(s, h, at.dh, rows * wide // ROWS)
-    _weights_gradient(s, at, w + at.mlp_in, hidden, y, stream, at.dh, hidden, at.d, wide, rows)
-    add_rows(s, at.gradient + w + at.mlp_in_bias, at.dh, hidden, rows, wide)
-    product(
-        s, at.lanes, at.dy, stream, at.zeros, 0, at.dh, hidden, 1, w_t + at.mlp_in_t, stream, rows, across, at.m
-    )
+def _zero(s, start, size):
+    for i in range(start, start + size):
+        s[i] = 0
 
 
 @njit(**_OPTIONS)
@@ -259,7 +85,15 @@ def _norm_backward(s, at, n, dx, dy, unit, root, gain, shift):
 def _branches(at, w, kept, after):
     """Offsets of the attention's branch and of the MLP's, in the order that `_forward` unpacks."""
     return (
-        (kept + at.x1, kept + at.x2, kept + at.y1, kept + at.unit1, kept + at.root1, w + at.gain1, w + at.shift1),
+        (
+            kept + at.x1,
+            kept + at.x2,
+            kept + at.y1,
+            kept + at.unit1,
+            kept + at.root1,
+            w + at.gain1,
+            w + at.shift1,
+        ),
         (kept + at.x2, after, kept + at.y2, kept + at.unit2, kept + at.root2, w + at.gain2, w + at.shift2),
     )
 
@@ -281,9 +115,9 @@ def _forward(s, at, n):
                 y = x
             target = at.z if at.norm == POST else following
             if branch == 0:
-                _attention(s, at, n, w, kept, y, at.db)
+                attention(s, at, n, w, kept, y, at.db)
             else:
-                _mlp(s, at, n, w, kept, y, at.db)
+                mlp(s, at, n, w, kept, y, at.db)
             skip = y if at.residual == NORMED else x
             alpha, keep = (ALPHA_ATTN, SKIP_ATTN) if branch == 0 else (ALPHA_MLP, SKIP_MLP)
             combine(s, target, skip, numbers + keep, at.db, numbers + alpha, count)
@@ -300,19 +134,13 @@ def _forward(s, at, n):
 
 
 @njit(**_OPTIONS)
-def _zero(s, start, size):
-    for i in range(start, start + size):
-        s[i] = 0
-
-
-@njit(**_OPTIONS)
 def _backward(s, at, n):
     """From the gradient of the logits to that of the stream that enters the first block, at `dx`."""
     rows, stream = n * at.rows, at.stream
     count, numbers = rows * stream // at.lanes, at.numbers
     across, wide = stream // at.lanes, at.logits // at.lanes
     y = at.y if at.final_norm else at.x
-    _weights_gradient(s, at, at.head_weight, at.logits, y, stream, at.dlogits, at.logits, at.d, wide, rows)
+    weights_gradient(s, at, at.head_weight, at.logits, y, stream, at.dlogits, at.logits, at.d, wide, rows)
     add_rows(s, at.gradient + at.head_bias, at.dlogits, at.logits, rows, wide)
     target = at.dy if at.final_norm else at.dx
     product(
@@ -336,9 +164,9 @@ def _backward(s, at, n):
                 combine(s, at.dx, at.z, numbers + UNIT, at.z, numbers + ZERO, count)
             combine(s, at.db, at.dx, numbers + alpha, at.dx, numbers + ZERO, count)
             if branch == 0:
-                _attention_backward(s, at, n, w, w_t, kept, y)
+                attention_backward(s, at, n, w, w_t, kept, y)
             else:
-                _mlp_backward(s, at, n, w, w_t, kept, y)
+                mlp_backward(s, at, n, w, w_t, kept, y)
             if at.residual == NORMED:
                 combine(s, at.dy, at.dy, numbers + UNIT, at.dx, numbers + keep, count)
                 _zero(s, at.dx, rows * stream)
@@ -351,26 +179,27 @@ def _backward(s, at, n):
 
 
 @njit(**_OPTIONS)
-def _embed(s, at, table, inputs, n):
+def _embed(s, at, inputs, n):
     """Embeddings and positions of `n` examples, in the stream of the first block; padded rows are 0."""
-    x = at.kept + at.x1
+    one, columns = at.numbers + UNIT, at.stream // at.lanes
     for e in range(n):
-        for t in range(at.rows):
-            place = x + (e * at.rows + t) * at.stream
-            for f in range(at.d):
-                s[place + f] = (
-                    s[at.embed + inputs[e, t] * at.stream + f] + table[t, f] if t < at.window else 0
-                )
+        place = at.kept + at.x1 + e * at.rows * at.stream
+        for t in range(at.window):
+            row = t * at.stream
+            combine(
+                s, place + row, at.embed + inputs[e, t] * at.stream, one, at.positions + row, one, columns
+            )
+        _zero(s, place + at.window * at.stream, (at.rows - at.window) * at.stream)
 
 
 @njit(**_OPTIONS)
 def _embed_backward(s, at, inputs, n):
+    one, columns = at.numbers + UNIT, at.stream // at.lanes
     for e in range(n):
         for t in range(at.window):
             place = at.dx + (e * at.rows + t) * at.stream
             target = at.gradient + at.embed + inputs[e, t] * at.stream
-            for f in range(at.d):
-                s[target + f] += s[place + f]
+            combine(s, target, target, one, place, one, columns)
 
 
 @njit(**_OPTIONS)
@@ -409,7 +238,7 @@ def _cross_entropy(s, at, targets, scored, weight, n, learn):
 
 
 @njit(**_OPTIONS)
-def losses_and_gradients(s, at, table, positions, W, numbers, inputs, targets, order_of, scored, losses, G):
+def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, losses, G):
     """Mean loss of each member over the scored positions of its batch, and its gradient.
 
     Parameters
@@ -417,11 +246,9 @@ def losses_and_gradients(s, at, table, positions, W, numbers, inputs, targets, o
     s : scratch array, as `scratch_of` makes it
     at : Layout
     table : as `table_of` makes it
-    positions : (window, d_model)
     W : (member, parameter)
     numbers : (member, 4) strengths of branch and skip, of the attention and of the MLP
-    inputs, targets : (order, example, window) of int
-    order_of : (member,) of int
+    inputs, targets : (member, example, window) of int
     scored : (window,) of bool
     losses : (member,) filled
     G : (member, parameter) filled, or (0, 0)
@@ -430,7 +257,7 @@ def losses_and_gradients(s, at, table, positions, W, numbers, inputs, targets, o
     n_examples = inputs.shape[1]
     weight = 1.0 / (n_examples * scored.sum())
     for member in range(len(W)):
-        _pack(s, at, table, W[member])
+        _pack(s, table, W[member])
         for i in range(4):
             s[at.numbers + ALPHA_ATTN + i] = numbers[member, i]
         if learn:
@@ -439,8 +266,8 @@ def losses_and_gradients(s, at, table, positions, W, numbers, inputs, targets, o
         for first in range(0, n_examples, at.examples):
             n = min(at.examples, n_examples - first)
             chosen = slice(first, first + n)
-            read, told = inputs[order_of[member], chosen], targets[order_of[member], chosen]
-            _embed(s, at, positions, read, n)
+            read, told = inputs[member, chosen], targets[member, chosen]
+            _embed(s, at, read, n)
             _forward(s, at, n)
             total += _cross_entropy(s, at, told, scored, weight, n, learn)
             if learn:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._rows import ROWS
 from ._transformer_model import Architecture
-from ._transformer_vector import IDENTITY, MASKED, RELU, ROWS, TANH
+from ._transformer_vector import IDENTITY, MASKED, RELU, TANH
 from ._vector import VECTOR_BYTES
 
 NO_NORM, PRE, POST = range(3)
@@ -118,6 +119,7 @@ class Layout(NamedTuple):
     dlogits: int
     zeros: int
     mask: int
+    positions: int
     numbers: int
     tops: int
     sums: int
@@ -149,7 +151,9 @@ def layout_of(model: Architecture, dtype: str, batch_size: int) -> Layout:
     width, rows, queries = d // heads, _padded(window, ROWS), _padded(window, unit)
     stream, hidden, logits = (_padded(n, unit) for n in (d, m, model.n_outputs))
     head = stream if width % lanes == 0 else stream + unit
-    each = model.n_layers * (rows * (6 * stream + 3 * head + hidden) + heads * rows * queries + 2 * d * queries)
+    each = model.n_layers * (
+        rows * (6 * stream + 3 * head + hidden) + heads * rows * queries + 2 * d * queries
+    )
     examples = int(np.clip(_CHUNK // each, 1, batch_size))
     examples = math.ceil(batch_size / math.ceil(batch_size / examples))  # chunks as even as can be
     n = examples * rows
@@ -157,7 +161,7 @@ def layout_of(model: Architecture, dtype: str, batch_size: int) -> Layout:
     weights, block = _Region(), _Region()
     tall, high = _padded(d, ROWS), _padded(m, ROWS)
     block.add(gain1=stream, shift1=stream)
-    block.add(**{name: tall * stream for name in ("query", "key", "value", "attn_out")})
+    block.add(**dict.fromkeys(("query", "key", "value", "attn_out"), tall * stream))
     block.add(gain2=stream, shift2=stream, mlp_in=tall * hidden, mlp_in_bias=hidden)
     block.add(mlp_out=high * stream, mlp_out_bias=stream)
     weights.add(embed=model.n_inputs * stream, blocks=model.n_layers * block.end, gain=stream, shift=stream)
@@ -177,7 +181,12 @@ def layout_of(model: Architecture, dtype: str, batch_size: int) -> Layout:
     rest.add(kept=model.n_layers * kept.end, x=n * stream, y=n * stream, unit_final=n * stream, root=n)
     rest.add(z=n * stream, dx=n * stream, dy=n * stream, db=n * stream, dh=n * hidden)
     rest.add(dq=n * head, dk=n * head, dv=n * head, do=n * head, dot=(d + ROWS) * queries, dp=rows * queries)
-    rest.add(dlogits=n * logits, zeros=max(stream, hidden, logits, queries) + 16, mask=stream)
+    rest.add(
+        dlogits=n * logits,
+        zeros=max(stream, hidden, logits, queries) + 16,
+        mask=stream,
+        positions=window * stream,
+    )
     rest.add(numbers=16, tops=16, sums=16)
     return Layout(
         lanes=lanes, unit=unit, examples=examples, window=window, rows=rows, queries=queries, d=d, stream=stream,
@@ -222,12 +231,14 @@ def table_of(model: Architecture, at: Layout) -> np.ndarray:
     return np.array(found, np.int64)
 
 
-def scratch_of(model: Architecture, at: Layout, dtype: str) -> np.ndarray:
-    """The scratch array, aligned, with all that does not change from member to member."""
+def scratch_of(at: Layout, dtype: str, positions: np.ndarray) -> np.ndarray:
+    """The scratch array, aligned, with all that does not change from member to member; positions (window, d)."""
     item = np.dtype(dtype).itemsize
     raw = np.zeros(at.size + VECTOR_BYTES // item, dtype)
     s = raw[-raw.ctypes.data % VECTOR_BYTES // item :][: at.size]
     s[at.mask : at.mask + at.d] = 1
+    rows = s[at.positions : at.positions + at.window * at.stream].reshape(at.window, at.stream)
+    rows[:, : at.d] = positions
     s[at.numbers + UNIT], s[at.numbers + SHARE] = 1, 1 / at.d
     s[at.numbers + SCALE] = at.width**-0.5
     s[at.head_bias + at.outputs : at.head_bias + at.logits] = MASKED

@@ -14,8 +14,9 @@ from .._checks import whole
 from .._rng import stream
 from .._threads import one_thread
 from ._curvature import Sharpness, hessian_product, largest_eigenvalues
+from ._transformer_ensembles import ensembles
 from ._transformer_settings import TransformerSettings
-from ._transformer_torch import Ensemble, Run, ensembles
+from ._transformer_torch import Ensemble, Run
 
 # Lanczos stops at this relative residual, or after so many products.
 LANCZOS_TOLERANCE, LANCZOS_ITERATIONS = 1e-3, 60
@@ -282,7 +283,7 @@ def tangent_growth(run: Run, values, orders, *, members: int) -> np.ndarray:
                     dmemory = tuple(m / size[:, None] for m in dmemory)
                     seen = torch.where(running & torch.isfinite(total), total, torch.nan)
                     grown[i : i + members, step - 1] = seen[: n - i].cpu().numpy()
-                before = (ensemble.W, ensemble.memory)
+                before = (ensemble.W.clone(), tuple(m.clone() for m in ensemble.memory))
     return grown
 
 

@@ -1,7 +1,7 @@
 """What a transformer that is trained is set to: its fields, their checks, and the values of its pixels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,11 +10,13 @@ import torch
 from .._checks import finite, whole
 from .._rng import stream
 from ._optimizers import OPTIMIZERS
+from ._transformer_ensembles import lacks
 from ._transformer_model import ACTIVATIONS, GROUPINGS, NORMS, RESIDUALS, Architecture
 from ._transformer_torch import Run
 from .tasks import Task, text_task
 
 DTYPES = ("float32", "float64")
+ENGINES = ("auto", "vector", "torch")
 
 _COMMON = ("weight_decay", "warmup", "clip", "batch_size", "seed", "order_seed", "rounding_seed")
 SCALES = (
@@ -80,6 +82,7 @@ class TransformerSettings:
     dtype: str = "float32"
     autocast: bool = False
     device: str = "cpu"
+    engine: str = "auto"
     members: int | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ class TransformerSettings:
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("grouping", self.grouping, GROUPINGS),
             ("dtype", self.dtype, DTYPES),
+            ("engine", self.engine, ENGINES),
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; use {', '.join(known)}")
@@ -119,6 +123,8 @@ class TransformerSettings:
             raise ValueError(f"converged_below={self.converged_below} must be finite")
         self._check_device()
         self._complete({"lr": np.array([self.lr])})
+        if self.engine == "vector" and (missing := lacks(self._run())):
+            raise ValueError(f"engine='vector' has no {missing}; use engine='torch'")
 
     def _check_device(self) -> None:
         try:
@@ -255,7 +261,7 @@ class TransformerSettings:
         return [drawn[key] for key in keys]
 
     def _run(self) -> Run:
-        return Run(
+        run = Run(
             model=self.architecture,
             task=self.task,
             optimizer=self.optimizer,
@@ -264,4 +270,8 @@ class TransformerSettings:
             dtype=self.dtype,
             device=self.device,
             autocast=self.autocast,
+            engine=self.engine,
         )
+        if self.engine == "auto":
+            run = replace(run, engine="torch" if lacks(run) else "vector")
+        return run

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._threads import one_thread
 from ._optimizers import Optimizer
 from ._transformer_model import Architecture, losses
 from .tasks import Task
@@ -41,6 +40,7 @@ class Run:
     dtype: str
     device: str
     autocast: bool
+    engine: str
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -152,6 +152,10 @@ class Ensemble:
         gradients = torch.autograd.grad(total, list(leaves.values()))
         return loss.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
 
+    def losses(self, inputs, targets) -> torch.Tensor:
+        """Loss of each member at its parameters."""
+        return self.loss(self.W, inputs, targets)
+
     def test_loss(self, examples: int) -> torch.Tensor:
         """Mean loss over the held-out windows, taken `examples` at a time."""
         starts = self.run.task.test_starts
@@ -159,7 +163,7 @@ class Ensemble:
         for i in range(0, len(starts), examples):
             part = starts[i : i + examples]
             every = np.tile(part, (len(self.orders), 1))
-            total += len(part) * self.loss(self.W, *self.windows(every)).double()
+            total += len(part) * self.losses(*self.windows(every)).double()
         return total / len(starts)
 
     def at_precision(self, run: Run) -> "Ensemble":
@@ -180,8 +184,12 @@ class Ensemble:
             yield torch.where(running, loss, torch.inf)
             if not running.any():
                 return
-            W, self.memory = self.optimizer.step(step + 1, self.W, gradient, self.memory)
-            self.W = torch.where(running[:, None], W, self.W)
+            self._step(step + 1, gradient, running)
+
+    def _step(self, t: int, gradient: torch.Tensor, running: torch.Tensor) -> None:
+        """Step number t of the members that run."""
+        W, self.memory = self.optimizer.step(t, self.W, gradient, self.memory)
+        self.W = torch.where(running[:, None], W, self.W)
 
     def states(self, *, until: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Train; yield the number of steps taken, 0 … until, and which members still run."""
@@ -204,30 +212,3 @@ def _distinct(orders: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
             seen[id(order)] = len(kept)
             kept.append(order)
     return np.stack(kept), np.array([seen[id(order)] for order in orders])
-
-
-def ensembles(
-    run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray], members: int
-) -> Iterator[tuple[int, Ensemble]]:
-    """Cut pixels into ensembles of one size, the last padded with its last pixel; yield where each begins."""
-    n = len(orders)
-    for i in range(0, n, members):
-        chosen = np.minimum(np.arange(i, i + members), n - 1)
-        yield i, Ensemble(run, {k: v[chosen] for k, v in values.items()}, [orders[k] for k in chosen])
-
-
-def train_ensembles(
-    run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray], *, members: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Train n members; losses before each step, (n, n_steps), inf from divergence on, and test losses, (n,)."""
-    n = len(orders)
-    seen = np.full((n, run.n_steps), np.inf)
-    test = np.empty(n)
-    with one_thread(), torch.no_grad():
-        for i, ensemble in ensembles(run, values, orders, members):
-            for step, loss in enumerate(ensemble.steps()):
-                seen[i : i + members, step] = loss[: n - i].cpu().numpy()
-            held_out = ensemble.test_loss(orders[0].shape[1]).cpu().numpy()
-            test[i : i + members] = held_out[: n - i]
-    test[~(np.isfinite(seen[:, -1]) & np.isfinite(test))] = np.inf
-    return seen, test

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ._transformer_ensembles import train_ensembles
 from ._transformer_probes import TransformerProbes
 from ._transformer_settings import SCALES
-from ._transformer_torch import train_ensembles
 from .tasks import Task, synthetic_text, text_task
 
 # Share of a run, at its end, that `tail_ratio` is the mean over: a twentieth, as in the reference.
@@ -87,6 +87,10 @@ class Transformer(TransformerProbes):
     autocast : bool
         Take matrix products in bfloat16; parameters and the optimizer keep `dtype`.
     device : str
+    engine : {"auto", "vector", "torch"}
+        "vector" is compiled code for one processor core, with forward and backward written out; "torch" is batched
+        matrix products and autograd, for every device and form, and slower. "auto" takes the first that works here.
+        They round differently, and `settings` says which it was.
     members : int, optional
         Runs trained together; chosen from the sizes and the free memory by default. Changes no bit on a CPU.
 
@@ -214,6 +218,7 @@ class Transformer(TransformerProbes):
         order = self.batches(order_seed=self.order_seed, batch_size=self.batch_size)
         return {
             **own,
+            "engine": self._run().engine,
             "task": {"name": self.task.name, "window": self.task.window, "sha256": self.task.digest},
             "order_sha256": hashlib.sha256(order.tobytes()).hexdigest(),
         }

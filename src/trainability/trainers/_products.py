@@ -1,0 +1,97 @@
+"""Matrix products of any size, in tiles that fill the registers."""
+
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._rows import Rows
+from ._vector import VECTOR_BYTES
+
+# Whether there are registers for sixteen running sums, as AVX-512 and NEON have; AVX has not.
+SIXTEEN = VECTOR_BYTES != 32
+
+
+def _tile(rows, columns):
+    """Make an intrinsic: a tile of C = start + A B, A plain numbers, B and C lane vectors.
+
+    Rows of C and start are `c_row` and `start_row` apart; A's element (i, k) is at a + i a_row + k a_k; the rows of B,
+    over which the sum runs, are `b_k` apart.
+    """
+
+    @intrinsic
+    def tile(typing, s, c, c_row, start, start_row, a, a_row, a_k, b, b_k, size):
+        def generate(context, builder, signature, arguments):
+            r = Rows(context, builder, signature, arguments)
+            emit, (c, c_row, start, start_row, a, a_row, a_k, b, b_k, size) = r.emit, r.arguments
+            pairs = [(i, j) for i in range(rows) for j in range(columns)]
+            sums = emit.variables(
+                [emit.load(emit.at(start, (i, start_row), (j, emit.stride))) for i, j in pairs]
+            )
+            with cgutils.for_range(builder, size) as loop:
+                vectors = [emit.load(emit.at(b, (loop.index, b_k), (j, emit.stride))) for j in range(columns)]
+                for i in range(rows):
+                    number = r.scalar(emit.at(a, (loop.index, a_k), (i, a_row)))
+                    for j in range(columns):
+                        emit.add_product(sums[i * columns + j], number, vectors[j])
+            for (i, j), total in zip(pairs, sums, strict=True):
+                emit.store(builder.load(total), emit.at(c, (i, c_row), (j, emit.stride)))
+            return context.get_dummy_value()
+
+        return types.void(s, c, c_row, start, start_row, a, a_row, a_k, b, b_k, size), generate
+
+    return tile
+
+
+_tile_16_1, _tile_8_1, _tile_4_1 = _tile(16, 1), _tile(8, 1), _tile(4, 1)
+_tile_8_2, _tile_4_2, _tile_4_4 = _tile(8, 2), _tile(4, 2), _tile(4, 4)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, columns, size):
+    """C = start + A B with `rows` rows, a multiple of ROWS, of `columns` lane vectors; the sum runs over `size`."""
+    j = 0
+    while j < columns:
+        at_c, at_start, at_b = c + j * lanes, start + j * lanes, b + j * lanes
+        i = 0
+        if SIXTEEN and columns - j >= 4:
+            while i < rows:
+                _tile_4_4(
+                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                    a + i * a_row, a_row, a_k, at_b, b_k, size,
+                )  # fmt: skip
+                i += 4
+            j += 4
+        elif columns - j >= 2:
+            while SIXTEEN and rows - i >= 8:
+                _tile_8_2(
+                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                    a + i * a_row, a_row, a_k, at_b, b_k, size,
+                )  # fmt: skip
+                i += 8
+            while i < rows:
+                _tile_4_2(
+                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                    a + i * a_row, a_row, a_k, at_b, b_k, size,
+                )  # fmt: skip
+                i += 4
+            j += 2
+        else:
+            while SIXTEEN and rows - i >= 16:
+                _tile_16_1(
+                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                    a + i * a_row, a_row, a_k, at_b, b_k, size,
+                )  # fmt: skip
+                i += 16
+            while rows - i >= 8:
+                _tile_8_1(
+                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                    a + i * a_row, a_row, a_k, at_b, b_k, size,
+                )  # fmt: skip
+                i += 8
+            while i < rows:
+                _tile_4_1(
+                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                    a + i * a_row, a_row, a_k, at_b, b_k, size,
+                )  # fmt: skip
+                i += 4
+            j += 1

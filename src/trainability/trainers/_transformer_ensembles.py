@@ -1,0 +1,100 @@
+"""Ensembles of transformers by the engine that trains them, and their training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from .._threads import one_thread
+from ._optimizer_kernels import descend
+from ._transformer_kernel import losses_and_gradients
+from ._transformer_layout import ACTIVATIONS, layout_of, scratch_of, table_of
+from ._transformer_torch import Ensemble, Run
+
+
+class VectorEnsemble(Ensemble):
+    """An ensemble whose losses, gradients and steps are vector code, member after member.
+
+    Derivatives of the gradient are taken by autograd, as in `Ensemble`.
+    """
+
+    def __init__(self, run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray]):
+        super().__init__(run, values, orders)
+        model = run.model
+        self.at = layout_of(model, run.dtype, self.orders.shape[2])
+        self.scratch, self.table = (
+            scratch_of(self.at, run.dtype, model.position_table),
+            table_of(model, self.at),
+        )
+        alphas = np.stack([values["alpha_attn"], values["alpha_mlp"]], axis=1)
+        skips = np.ones_like(alphas) if model.residual == "one" else np.sqrt(1 - alphas * alphas)
+        self.numbers = np.stack([alphas, skips], axis=2).reshape(self.n, 4).astype(run.dtype)
+
+    def loss_and_gradient(self, inputs, targets, W=None) -> tuple[torch.Tensor, torch.Tensor]:
+        gradient = np.empty(self.W.shape, self.run.dtype)
+        return self._losses(inputs, targets, self.W if W is None else W, gradient), torch.from_numpy(gradient)
+
+    def losses(self, inputs, targets) -> torch.Tensor:
+        return self._losses(inputs, targets, self.W, np.empty((0, 0), self.run.dtype))
+
+    def _losses(self, inputs, targets, W, gradient) -> torch.Tensor:
+        losses = np.empty(self.n, self.run.dtype)
+        losses_and_gradients(
+            self.scratch,
+            self.at,
+            self.table,
+            W.contiguous().numpy(),
+            self.numbers,
+            inputs.numpy(),
+            targets.numpy(),
+            self.run.task.scored,
+            losses,
+            gradient,
+        )
+        return torch.from_numpy(losses)
+
+    def _step(self, t: int, gradient: torch.Tensor, running: torch.Tensor) -> None:
+        descend(self.optimizer, t, self.W, gradient, self.memory, running)
+
+
+def lacks(run: Run) -> str:
+    """What of a run the vector code cannot do; nothing if it can do all."""
+    if run.device != "cpu":
+        return f"device={run.device!r}"
+    if run.autocast:
+        return "autocast=True"
+    if not run.model.discrete:
+        return f"task {run.task.name!r}, whose tokens are vectors"
+    return "" if run.model.activation in ACTIVATIONS else f"activation={run.model.activation!r}"
+
+
+def ensembles(
+    run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray], members: int
+) -> Iterator[tuple[int, Ensemble]]:
+    """Cut pixels into ensembles; yield where each begins.
+
+    Those of torch all have one size, the last padded with its last pixel.
+    """
+    n = len(orders)
+    vector = run.engine == "vector"
+    kind = VectorEnsemble if vector else Ensemble
+    for i in range(0, n, members):
+        chosen = range(i, min(i + members, n)) if vector else [min(k, n - 1) for k in range(i, i + members)]
+        yield i, kind(run, {k: v[list(chosen)] for k, v in values.items()}, [orders[k] for k in chosen])
+
+
+def train_ensembles(
+    run: Run, values: Mapping[str, np.ndarray], orders: Sequence[np.ndarray], *, members: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train n members; losses before each step, (n, n_steps), inf from divergence on, and test losses, (n,)."""
+    n = len(orders)
+    seen = np.full((n, run.n_steps), np.inf)
+    test = np.empty(n)
+    with one_thread(), torch.no_grad():
+        for i, ensemble in ensembles(run, values, orders, members):
+            for step, loss in enumerate(ensemble.steps()):
+                seen[i : i + members, step] = loss[: n - i].cpu().numpy()
+            held_out = ensemble.test_loss(orders[0].shape[1]).cpu().numpy()
+            test[i : i + members] = held_out[: n - i]
+    test[~(np.isfinite(seen[:, -1]) & np.isfinite(test))] = np.inf
+    return seen, test
