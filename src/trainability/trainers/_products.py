@@ -10,12 +10,21 @@ from ._vector import VECTOR_BYTES
 # Whether there are registers for sixteen running sums, as AVX-512 and NEON have; AVX has not.
 SIXTEEN = VECTOR_BYTES != 32
 
+# Of functions that only compiled code calls.
+INNER = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
 
 def _tile(rows, columns):
     """Make an intrinsic: a tile of C = start + A B, A plain numbers, B and C lane vectors.
 
-    Rows of C and start are `c_row` and `start_row` apart; A's element (i, k) is at a + i a_row + k a_k; the rows of B,
-    over which the sum runs, are `b_k` apart.
+    Rows of C and start are `c_row` and `start_row` apart; A's element (i, k) is at a + i a_row + k a_k; rows of B, over
+    which the sum runs, are `b_k` apart.
     """
 
     @intrinsic
@@ -46,7 +55,7 @@ _tile_16_1, _tile_8_1, _tile_4_1 = _tile(16, 1), _tile(8, 1), _tile(4, 1)
 _tile_8_2, _tile_4_2, _tile_4_4 = _tile(8, 2), _tile(4, 2), _tile(4, 4)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**INNER)
 def product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, columns, size):
     """C = start + A B with `rows` rows, a multiple of ROWS, of `columns` lane vectors; the sum runs over `size`."""
     j = 0

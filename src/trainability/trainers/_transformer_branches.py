@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from ._products import product
+from ._products import INNER, product
 from ._rows import ROWS
 from ._transformer_layout import SCALE
 from ._transformer_vector import (
@@ -17,10 +17,8 @@ from ._transformer_vector import (
     tanh_forward,
 )
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
-
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _turn(s, at, n, source, target, factor):
     """Features of `n` examples, one token a row, to one feature a row, times a factor."""
     for e in range(n):
@@ -31,7 +29,7 @@ def _turn(s, at, n, source, target, factor):
                 s[b + f * at.queries + t] = factor * s[a + t * at.head + f]
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _seen(at, j):
     """Rows of keys that the queries of lane vector j may see."""
     if not at.causal:
@@ -40,7 +38,7 @@ def _seen(at, j):
     return min(at.rows, (last + at.unit - 1) // at.unit * at.unit)
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _attend(s, at, n, kept):
     """Softmax of the scores of each head and example, and what it makes of the values, one feature a row."""
     lanes, queries, head = at.lanes, at.queries, at.head
@@ -64,7 +62,7 @@ def _attend(s, at, n, kept):
                 product(s, lanes, c_o, queries, at.zeros, 0, v, 1, head, c, queries, wide, 1, keys)
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _attend_backward(s, at, n, kept):
     """Gradients of queries, keys and values, given that of the mixed values at `do`."""
     lanes, queries, head, unit = at.lanes, at.queries, at.head, at.unit
@@ -104,7 +102,7 @@ def _attend_backward(s, at, n, kept):
                 )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def weights_gradient(s, at, c, length, a, a_row, b, b_row, rows, columns, size):
     """Add Σ a bᵀ over `size` rows of features to a weight's gradient, whose rows are `length` apart."""
     c += at.gradient
@@ -112,7 +110,7 @@ def weights_gradient(s, at, c, length, a, a_row, b, b_row, rows, columns, size):
     product(s, at.lanes, c, length, c, length, a, 1, a_row, b, b_row, padded, columns, size)
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def attention(s, at, n, w, kept, y, out):
     rows, stream, head = n * at.rows, at.stream, at.head
     across = stream // at.lanes
@@ -155,7 +153,7 @@ def attention(s, at, n, w, kept, y, out):
         )
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def attention_backward(s, at, n, w, w_t, kept, y):
     """From the gradient of the branch at `db` to that of its input at `dy`."""
     rows, stream, head = n * at.rows, at.stream, at.head
@@ -208,7 +206,7 @@ def attention_backward(s, at, n, w, w_t, kept, y):
         start, length = at.dy, stream
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def mlp(s, at, n, w, kept, y, out):
     rows, stream, hidden, h = n * at.rows, at.stream, at.hidden, kept + at.h
     product(
@@ -225,7 +223,7 @@ def mlp(s, at, n, w, kept, y, out):
     )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def mlp_backward(s, at, n, w, w_t, kept, y):
     """From the gradient of the branch at `db` to that of its input at `dy`."""
     rows, stream, hidden, h = n * at.rows, at.stream, at.hidden, kept + at.h

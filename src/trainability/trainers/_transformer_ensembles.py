@@ -38,7 +38,7 @@ class VectorEnsemble(Ensemble):
         return self._losses(inputs, targets, self.W, np.empty((0, 0), self.run.dtype))
 
     def _losses(self, inputs, targets, W, gradient) -> torch.Tensor:
-        losses = np.empty(self.n, self.run.dtype)
+        losses = np.empty(self.n)
         losses_and_gradients(
             self.scratch,
             self.at,

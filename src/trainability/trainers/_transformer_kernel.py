@@ -7,7 +7,7 @@ stays in the cache. A member is computed from its own numbers alone, in one orde
 import numpy as np
 from numba import njit
 
-from ._products import product
+from ._products import INNER, product
 from ._rows import ROWS
 from ._transformer_branches import attention, attention_backward, mlp, mlp_backward, weights_gradient
 from ._transformer_layout import (
@@ -25,10 +25,8 @@ from ._transformer_layout import (
 )
 from ._transformer_vector import add_rows, combine, exponentials, normalise, normalise_backward
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
-
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _pack(s, table, row):
     """Write a member's weights, and the transposed ones, into the scratch."""
     for start, rows, columns, offset, length, turned, length_t in table:
@@ -45,7 +43,7 @@ def _pack(s, table, row):
                     s[turned + j * length_t + i] = row[start + i * columns + j]
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _unpack(s, at, table, row):
     """Read the gradient out of the scratch."""
     for start, rows, columns, offset, length, _, _ in table:
@@ -59,13 +57,13 @@ def _unpack(s, at, table, row):
                     row[start + i * columns + j] = s[place + i * length + j]
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _zero(s, start, size):
     for i in range(start, start + size):
         s[i] = 0
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _norm(s, at, n, x, y, unit, root, gain, shift):
     normalise(
         s, x, y, unit, gain, shift, root, at.mask, at.numbers + SHARE, at.stream, n * at.rows // ROWS,
@@ -73,7 +71,7 @@ def _norm(s, at, n, x, y, unit, root, gain, shift):
     )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _norm_backward(s, at, n, dx, dy, unit, root, gain, shift):
     normalise_backward(
         s, dx, dy, unit, gain, at.gradient + gain, at.gradient + shift, root, at.mask, at.numbers + SHARE,
@@ -81,7 +79,7 @@ def _norm_backward(s, at, n, dx, dy, unit, root, gain, shift):
     )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _branches(at, w, kept, after):
     """Offsets of the attention's branch and of the MLP's, in the order that `_forward` unpacks."""
     return (
@@ -98,7 +96,7 @@ def _branches(at, w, kept, after):
     )
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _forward(s, at, n):
     """From the stream in the first block to the logits."""
     count = n * at.rows * at.stream // at.lanes
@@ -133,7 +131,7 @@ def _forward(s, at, n):
     )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _backward(s, at, n):
     """From the gradient of the logits to that of the stream that enters the first block, at `dx`."""
     rows, stream = n * at.rows, at.stream
@@ -178,7 +176,7 @@ def _backward(s, at, n):
                 combine(s, at.dx, at.dx, numbers + UNIT, at.dy, numbers + UNIT, count)
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _embed(s, at, inputs, n):
     """Embeddings and positions of `n` examples, in the stream of the first block; padded rows are 0."""
     one, columns = at.numbers + UNIT, at.stream // at.lanes
@@ -192,7 +190,7 @@ def _embed(s, at, inputs, n):
         _zero(s, place + at.window * at.stream, (at.rows - at.window) * at.stream)
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _embed_backward(s, at, inputs, n):
     one, columns = at.numbers + UNIT, at.stream // at.lanes
     for e in range(n):
@@ -202,7 +200,7 @@ def _embed_backward(s, at, inputs, n):
             combine(s, target, target, one, place, one, columns)
 
 
-@njit(**_OPTIONS)
+@njit(**INNER)
 def _cross_entropy(s, at, targets, scored, weight, n, learn):
     """Sum of the losses of scored positions; with `learn`, their gradient times `weight` in place of the logits."""
     total = 0.0
@@ -237,7 +235,7 @@ def _cross_entropy(s, at, targets, scored, weight, n, learn):
     return total
 
 
-@njit(**_OPTIONS)
+@njit(cache=True, nogil=True, error_model="numpy")
 def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, losses, G):
     """Mean loss of each member over the scored positions of its batch, and its gradient.
 
@@ -250,7 +248,7 @@ def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, loss
     numbers : (member, 4) strengths of branch and skip, of the attention and of the MLP
     inputs, targets : (member, example, window) of int
     scored : (window,) of bool
-    losses : (member,) filled
+    losses : (member,) float64, filled
     G : (member, parameter) filled, or (0, 0)
     """
     learn = G.size > 0

@@ -125,6 +125,11 @@ class Layout(NamedTuple):
     sums: int
     size: int
 
+    def record(self) -> np.record:
+        """The same for compiled code, which takes it as one pointer."""
+        kind = [(name, np.int64) for name in self._fields]
+        return np.rec.array([tuple(self)], dtype=kind)[0]
+
 
 def _padded(n: int, unit: int) -> int:
     return -(-n // unit) * unit
