@@ -1,5 +1,6 @@
-"""Matrix products of any size, in tiles that fill the registers."""
+"""Matrix products and transposes of any size, in tiles that fill the registers."""
 
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -23,8 +24,8 @@ INNER = {
 def _tile(rows, columns):
     """Make an intrinsic: a tile of C = start + A B, A plain numbers, B and C lane vectors.
 
-    Rows of C and start are `c_row` and `start_row` apart; A's element (i, k) is at a + i a_row + k a_k; rows of B, over
-    which the sum runs, are `b_k` apart.
+    Rows of C and start are `c_row` and `start_row` apart; A's element (i, k) is at a + i a_row + k a_k; rows of B,
+    over which the sum runs, are `b_k` apart.
     """
 
     @intrinsic
@@ -104,3 +105,46 @@ def product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, c
                 )  # fmt: skip
                 i += 4
             j += 1
+
+
+@intrinsic
+def _turn_tile(typing, s, source, source_row, target, target_row, factor):
+    """Transpose a square of lane vectors, times the number at `factor`."""
+
+    def generate(context, builder, signature, arguments):
+        r = Rows(context, builder, signature, arguments)
+        emit, (source, source_row, target, target_row, factor) = r.emit, r.arguments
+        width, scale = emit.width, r.scalar(factor)
+        rows = [builder.fmul(emit.load(emit.at(source, (i, source_row))), scale) for i in range(width)]
+
+        def chosen(a, b, order):
+            index = ir.Constant(ir.VectorType(ir.IntType(32), width), order)
+            return builder.shuffle_vector(a, b, index)
+
+        step = width // 2
+        while step:  # exchange the off-diagonal squares of this size
+            for i in range(width):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i] = chosen(a, b, [width + j - step if j & step else j for j in range(width)])
+                    rows[i + step] = chosen(a, b, [width + j if j & step else j + step for j in range(width)])
+            step //= 2
+        for i, row in enumerate(rows):
+            emit.store(row, emit.at(target, (i, target_row)))
+        return context.get_dummy_value()
+
+    return types.void(s, source, source_row, target, target_row, factor), generate
+
+
+@njit(**INNER)
+def turn(s, lanes, source, source_row, rows, columns, target, target_row, factor):
+    """Transpose `rows` rows of `columns` numbers, times the number at the offset `factor`."""
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            if i + lanes <= rows and j + lanes <= columns:
+                a, b = source + i * source_row + j, target + j * target_row + i
+                _turn_tile(s, a, source_row, b, target_row, factor)
+                continue
+            for y in range(i, min(i + lanes, rows)):
+                for x in range(j, min(j + lanes, columns)):
+                    s[target + x * target_row + y] = s[factor] * s[source + y * source_row + x]

@@ -2,9 +2,9 @@
 
 from numba import njit
 
-from ._products import INNER, product
+from ._products import INNER, product, turn
 from ._rows import ROWS
-from ._transformer_layout import SCALE
+from ._transformer_layout import SCALE, UNIT
 from ._transformer_vector import (
     RELU,
     TANH,
@@ -16,17 +16,6 @@ from ._transformer_vector import (
     tanh_backward,
     tanh_forward,
 )
-
-
-@njit(**INNER)
-def _turn(s, at, n, source, target, factor):
-    """Features of `n` examples, one token a row, to one feature a row, times a factor."""
-    for e in range(n):
-        a = source + e * at.rows * at.head
-        b = target + e * (at.d + ROWS) * at.queries
-        for t in range(at.window):
-            for f in range(at.d):
-                s[b + f * at.queries + t] = factor * s[a + t * at.head + f]
 
 
 @njit(**INNER)
@@ -69,7 +58,8 @@ def _attend_backward(s, at, n, kept):
     columns, across = queries // lanes, (at.width + lanes - 1) // lanes
     scale = at.numbers + SCALE
     for e in range(n):
-        _turn(s, at, 1, at.do + e * at.rows * head, at.dot, 1)
+        source, one = at.do + e * at.rows * head, at.numbers + UNIT
+        turn(s, lanes, source, head, at.window, at.d, at.dot, queries, one)
         for h in range(at.heads):
             first = e * at.rows * head + h * at.width
             q, k, v = kept + at.q + first, kept + at.k + first, kept + at.v + first
@@ -131,7 +121,9 @@ def attention(s, at, n, w, kept, y, out):
             across,
             at.d,
         )
-    _turn(s, at, n, kept + at.q, kept + at.qt, s[at.numbers + SCALE])
+    for e in range(n):
+        source, target = kept + at.q + e * at.rows * head, kept + at.qt + e * (at.d + ROWS) * at.queries
+        turn(s, at.lanes, source, head, at.window, at.d, target, at.queries, at.numbers + SCALE)
     _attend(s, at, n, kept)
     for e in range(n):
         c, a = out + e * at.rows * stream, kept + at.ot + e * (at.d + ROWS) * at.queries

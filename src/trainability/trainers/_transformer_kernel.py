@@ -7,7 +7,7 @@ stays in the cache. A member is computed from its own numbers alone, in one orde
 import numpy as np
 from numba import njit
 
-from ._products import INNER, product
+from ._products import INNER, product, turn
 from ._rows import ROWS
 from ._transformer_branches import attention, attention_backward, mlp, mlp_backward, weights_gradient
 from ._transformer_layout import (
@@ -27,7 +27,7 @@ from ._transformer_vector import add_rows, combine, exponentials, normalise, nor
 
 
 @njit(**INNER)
-def _pack(s, table, row):
+def _pack(s, at, table, row):
     """Write a member's weights, and the transposed ones, into the scratch."""
     for start, rows, columns, offset, length, turned, length_t in table:
         if columns == length:
@@ -38,9 +38,7 @@ def _pack(s, table, row):
                 for j in range(columns):
                     s[offset + i * length + j] = row[start + i * columns + j]
         if turned >= 0:
-            for j in range(columns):
-                for i in range(rows):
-                    s[turned + j * length_t + i] = row[start + i * columns + j]
+            turn(s, at.lanes, offset, length, rows, columns, turned, length_t, at.numbers + UNIT)
 
 
 @njit(**INNER)
@@ -255,7 +253,7 @@ def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, loss
     n_examples = inputs.shape[1]
     weight = 1.0 / (n_examples * scored.sum())
     for member in range(len(W)):
-        _pack(s, table, W[member])
+        _pack(s, at, table, W[member])
         for i in range(4):
             s[at.numbers + ALPHA_ATTN + i] = numbers[member, i]
         if learn:
