@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from scipy import ndimage
 
 from ._contract import Status, is_trained
 
@@ -13,15 +14,23 @@ from ._contract import Status, is_trained
 # linear network full of specks 84 % with 2, 93 % with 3 and 96 % with 4, for 23, 31 and 36 %.
 BAND = 3
 
+# Specks lie around a rough boundary farther than the band reaches. Windows of this side are rough where outcomes
+# change more often than `ROUGH` straight lines through them would (one line: up to √2 of its side, at an angle),
+# and are trained whole, with as much around. On full windows of small networks (1024²) the edges found rise from 92
+# to 96 % (relu) and from 98 to 99.6 % (tanh), for 4 and 5 % of the pixels instead of 3 and 4 %; a band of 4 instead
+# gives 94 and 99 % for as many, and makes smooth boundaries dearer.
+WINDOW, ROUGH = 17, 2
+
 
 def trace_boundary(
-    shape: tuple[int, ...], train: Callable[[np.ndarray], np.ndarray], *, step: int
+    shape: tuple[int, ...], train: Callable[[np.ndarray], np.ndarray], *, step: int, widen: bool = True
 ) -> np.ndarray:
     """Train every `step`-th pixel, then follow the boundary at each halving of the step.
 
     At each level the outcome of an untrained pixel is taken from the pixel of the coarser lattice below it;
-    untrained pixels within `BAND` lattice pixels of a change are trained, until none is left. What is trained
-    depends on outcomes alone: a trace that was interrupted, and runs again over the outcomes that were kept, is
+    untrained pixels within `BAND` lattice pixels of a change are trained, until none is left. Last come the places
+    where the boundary is rough, with their surroundings (`WINDOW`). What is trained depends on outcomes alone:
+    a trace that was interrupted, and runs again over the outcomes that were kept, is
     the same trace.
 
     Parameters
@@ -33,6 +42,8 @@ def trace_boundary(
         know outcomes that were not asked for; they are not looked at.
     step : int
         A power of two.
+    widen : bool, optional
+        Whether to train the surroundings of rough places. Without, a part of the same pixels is trained.
 
     Returns
     -------
@@ -52,6 +63,8 @@ def trace_boundary(
         lattice = (slice(None, None, step),) * len(shape)
         new = np.zeros(shape, bool)
         new[lattice] = ~asked[lattice] & (_near_change(_estimate(outcome[lattice])) if asked.any() else True)
+        if widen and step == 1 and not new.any():
+            new = ~asked & _near_rough(_estimate(outcome))
         if new.any():
             asked |= new
             outcome = np.where(asked, train(asked), 0).astype(np.int8)
@@ -106,6 +119,19 @@ def _estimate(outcome: np.ndarray) -> np.ndarray:
         estimate = np.where(estimate == 0, coarse, estimate)
         step *= 2
     return estimate
+
+
+def _near_rough(outcome: np.ndarray) -> np.ndarray:
+    """Mark the windows in which the outcome changes oftener than along `ROUGH` lines, and as much around them."""
+    changes = np.zeros(outcome.shape)
+    for axis in range(outcome.ndim):
+        pad = [(0, 0)] * outcome.ndim
+        pad[axis] = (0, 1)
+        changes += np.pad(np.diff(outcome, axis=axis) != 0, pad)
+    inside = ndimage.uniform_filter(changes, WINDOW, mode="constant") * WINDOW**outcome.ndim
+    # Counts are whole numbers but for rounding; the border counts as without changes.
+    rough = inside > ROUGH * WINDOW ** (outcome.ndim - 1) + 0.5
+    return ndimage.maximum_filter(rough, WINDOW, mode="constant")
 
 
 def _near_change(outcome: np.ndarray) -> np.ndarray:
