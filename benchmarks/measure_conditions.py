@@ -262,7 +262,7 @@ def sampled_recall(runs: xr.Dataset, job: Job, out: Path) -> tuple[float, float,
 def scaling(status: np.ndarray) -> dict[str, list[float]]:
     """Edge cells, and pixels that refinement trains, on every pixel, every second, fourth, …"""
     found: dict[str, list[float]] = {"pixels": [], "edges": [], "trained": []}
-    step = min(status.shape) // COARSEST
+    step = max(min(status.shape) // COARSEST, 2)  # two resolutions at least
     while step:
         coarse = [status[i::step, j::step] for i in {0, step // 2} for j in {0, step // 2}]
         found["pixels"].append(min(status.shape) // step)
