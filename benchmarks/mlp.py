@@ -34,7 +34,7 @@ except ImportError:
     jax = None
 
 # Multiply-adds and multiplications of one pixel-step, 272 rows and width 16: two products of 69,632, the output
-# layer with its slopes 26,400, and 15 for each of 4352 tanh (ours takes 17, for two ulp instead of three).
+# layer with its slopes 26,400, and 15 for each of 4352 tanh.
 BOUND = {"tanh": 231_000, "relu": 165_700, "identity": 165_700}
 
 CONDITIONS = {
