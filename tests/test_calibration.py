@@ -26,6 +26,13 @@ def test_intervals_cover_at_the_calibrated_size():
     assert (covered >= 0.9).all(), covered
 
 
+def test_bias_is_below_what_is_promised():
+    """0.03 up to dimension 1.5, 0.06 above."""
+    known = OURS.where(OURS["kind"] != "noise", drop=True)
+    assert (known["draws"] == 100).all()
+    assert (abs(known["bias"]) < np.where(known["dimension"] > 1.5, 0.06, 0.03)).all(), known["bias"]
+
+
 def test_noise_is_never_called_fractal_nor_rough_sets_smooth():
     for name in (n for n in OURS["set"].values if "flat" in n or "independent" in n or "tilted" in n):
         assert OURS["fractal"].sel(set=name) == 0
