@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 # Modules of claims that stand by themselves, in the order of the table; studies bring theirs along.
-_MODULES = ("claims_product_map", "claims_geometry")
+_MODULES = ("claims_product_map", "claims_geometry", "claims_networks", "claims_transformers")
 
 PAPERS = {
     "arXiv:2605.21292": "the product map of a linear transformer",

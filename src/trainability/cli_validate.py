@@ -40,9 +40,6 @@ def validate(
 
 def claim(
     name: Annotated[str, typer.Argument(help="Name of the claim; lists them if left out.")] = "",
-    table: Annotated[
-        Path | None, typer.Option(help="Measure all of them, and write the table to this Markdown file.")
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Measure one claim of the papers, or list those there are.
@@ -53,13 +50,9 @@ def claim(
     In Python: `trainability.claims.claim_tests()["name"]()`.
     """
     from .claims import claim_tests
-    from .report import claims_page, interval_text
+    from .report import interval_text
 
     tests = claim_tests()
-    if table:
-        table.write_text(claims_page(test() for test in tests.values()), encoding="utf-8")
-        print(table)
-        return
     if not name:
         listed = [{"name": test.name, "paper": test.paper, "text": test.text} for test in tests.values()]
         print(

@@ -110,7 +110,6 @@ class Condition:
 
 _RATES = {"lr_in": (1e-3, 1e6), "lr_out": (1e-3, 1e6)}
 
-#: The six published conditions by name, each a `Condition`.
 CONDITIONS = {
     condition.name: condition
     for condition in (

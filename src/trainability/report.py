@@ -3,6 +3,7 @@
 import base64
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -55,14 +56,20 @@ def write_report(studies: Sequence[Study], claims: Sequence[Claim], out: Path, *
         | {name: version(name) for name in LIBRARIES}
         | {"machine": f"{platform.system()} {platform.machine()}"},
     )
-    (out / "claims.md").write_text(claims_page(claims), encoding="utf-8")
+    (out / "claims.md").write_text(claims_page(claims, size=size), encoding="utf-8")
     path = out / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def claims_page(claims: Iterable[Claim]) -> str:
+def claims_page(claims: Iterable[Claim], *, size: str = "quick") -> str:
     """Give the table of claims as a Markdown page, one section for each paper.
+
+    Parameters
+    ----------
+    claims : iterable of Claim
+    size : str, optional
+        That the studies among them ran at.
 
     Examples
     --------
@@ -74,9 +81,12 @@ def claims_page(claims: Iterable[Claim]) -> str:
         "",
         "Each line is made again by its command. A verdict follows from where the 95 % interval lies relative to "
         "what the claim allows: inside (supported), outside (contradicted), across an end (inconclusive). "
-        "Numbers may differ in their last digits between machines.",
+        f"Numbers may differ in their last digits between machines. Studies ran at the size `{size}`: a larger one "
+        "narrows the intervals.",
     ]
     claims = list(claims)
+    found = Counter(claim.verdict for claim in claims)
+    lines += ["", ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict) + "."]
     for paper, subject in PAPERS.items():
         mine = [claim for claim in claims if claim.paper.startswith(paper)]
         if not mine:
@@ -85,7 +95,6 @@ def claims_page(claims: Iterable[Claim]) -> str:
         lines += [
             _row(
                 [
-                    f"`{claim.name}`",
                     claim.text,
                     claim.measured,
                     interval_text(claim.interval),
@@ -98,7 +107,7 @@ def claims_page(claims: Iterable[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_COLUMNS = ("name", "claim", "measured", "95 % interval", "verdict", "command")
+_COLUMNS = ("claim", "measured", "95 % interval", "verdict", "command")
 
 
 def _row(cells: Iterable[str]) -> str:
