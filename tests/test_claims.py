@@ -177,5 +177,5 @@ def test_the_table_in_the_documentation_has_the_claims_there_are():
     alone = {(test.text, test.command) for test in claim_tests().values()}
     assert alone <= set(rows)
     assert {command for _, command in set(rows) - alone} == {
-        f"trainability validate --study {name}" for name in STUDIES
+        f"trainability validate --study {name} --size quick" for name in STUDIES
     }
