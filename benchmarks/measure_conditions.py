@@ -5,8 +5,9 @@ python benchmarks/measure_conditions.py --out maps --stage measure          from
 python benchmarks/measure_conditions.py --out maps --pixels 64 --only identity --data d.json --stage train,measure
 
 Trains the maps of `PLAN` with the weights, data and batches that the published code draws (needs JAX), measures them,
-writes the numbers to docs/data/measured-dimensions.json, and from them the table of docs/measured-dimensions.md and
-the figures. Maps are stores in the folder `--out`; a run that was stopped goes on where it was.
+writes the numbers to src/trainability/data/measured_dimensions.json, and from them the table of
+docs/measured-dimensions.md and the figures. Maps are stores in the folder `--out`; a run that was stopped goes on
+where it was.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from trainability.refinement import trace_boundary
 from trainability.sweep import EXPLORE, is_trained
 
 DOCS = Path(__file__).parents[1] / "docs"
-DATA = DOCS / "data/measured-dimensions.json"
+DATA = DOCS.parent / "src/trainability/data/measured_dimensions.json"
 
 # Side, in pixels, of the blocks in which a refined map is checked against one with every pixel trained.
 BLOCK = 32

@@ -14,7 +14,7 @@ import measure_conditions  # noqa: E402
 
 
 def test_page_is_made_from_its_data():
-    found = json.loads((ROOT / "docs/data/measured-dimensions.json").read_text(encoding="utf8"))
+    found = json.loads((ROOT / "src/trainability/data/measured_dimensions.json").read_text(encoding="utf8"))
     page = (ROOT / "docs/measured-dimensions.md").read_text(encoding="utf8")
     assert len(found) == 6
     assert draw_conditions.table(found) in page

@@ -107,11 +107,8 @@ class ClaimTest:
     paper: str
     text: str
     measure: Callable[[], Measured]
-
-    @property
-    def command(self) -> str:
-        """The command that measures it."""
-        return f"trainability claim {self.name}"
+    command: str
+    """What measures it: `trainability claim`, or what wrote the numbers that it reads."""
 
     def __call__(self) -> Claim:
         found = self.measure()
@@ -130,7 +127,8 @@ def claim(paper: str, text: str) -> Callable[[Callable[[], Measured]], ClaimTest
     """Make a function that measures a claim into a `ClaimTest`, named after the function."""
 
     def wrap(measure: Callable[[], Measured]) -> ClaimTest:
-        return ClaimTest(measure.__name__.replace("_", "-"), paper, text, measure)
+        name = measure.__name__.replace("_", "-")
+        return ClaimTest(name, paper, text, measure, f"trainability claim {name}")
 
     return wrap
 

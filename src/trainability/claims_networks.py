@@ -1,13 +1,15 @@
 """Claims on the boundary of small networks, arXiv:2402.06184, measured on maps of a few thousand runs."""
 
+import json
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from importlib.resources import files
 
 import numpy as np
 
 from .calibration import calibration_table
-from .claims import Measured, Verdict, claim
-from .conditions import Condition, published_condition
+from .claims import ClaimTest, Measured, Verdict, claim
+from .conditions import CONDITIONS, Condition, published_condition
 from .frames import roughest_point
 from .sweep import trainability_map
 from .verdict import fractal_dimension
@@ -98,3 +100,38 @@ def median_slope_is_the_dimension() -> Measured:
         None,
         Verdict.SUPPORTED if np.abs(values).max() <= USEFUL else Verdict.CONTRADICTED,
     )
+
+
+def _dimension_in_two_windows(name: str) -> Measured:
+    """Dimension of a condition on its full window and on a zoom into its roughest place, as stored.
+
+    A verdict needs windows whose map has a dimension: noise and unresolved ones leave it open. It is supported where
+    some interval holds the published number, and contradicted where every window has a dimension, and none holds it.
+    """
+    stored = json.loads((files(__package__) / "data/measured_dimensions.json").read_text(encoding="utf8"))[
+        name
+    ]
+    windows = {window: stored[window] for window in ("full", "zoom")}
+    settled = {w: found for w, found in windows.items() if found["verdict"] in ("fractal", "smooth")}
+    low, high = windows["zoom"]["interval"]
+    inside = [f["interval"][0] <= CONDITIONS[name].dimension <= f["interval"][1] for f in settled.values()]
+    missed = len(settled) == len(windows) and not any(inside)
+    text = ", ".join(
+        f"{window} window {f['dimension']:.2f} ({f['interval'][0]:.2f} to {f['interval'][1]:.2f}, {f['verdict']})"
+        for window, f in windows.items()
+    )
+    verdict = Verdict.CONTRADICTED if missed else Verdict.INCONCLUSIVE
+    return Measured(text, (low, high), Verdict.SUPPORTED if any(inside) else verdict)
+
+
+def _dimension_claim(name: str) -> ClaimTest:
+    return ClaimTest(
+        f"dimension-{name.replace(' ', '-')}",
+        PAPER,
+        f"The boundary of the condition {name!r} has the box dimension {CONDITIONS[name].dimension}.",
+        partial(_dimension_in_two_windows, name),
+        "python benchmarks/measure_conditions.py --out maps",
+    )
+
+
+tanh, relu, identity, mini_batch, one_point, offset = map(_dimension_claim, CONDITIONS)
