@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ._study_tables import share_of_pixels
+from ._study_tables import share_of_pixels, with_interval
 from ._threshold_maps import threshold_map
 from .comparison import compare
 from .grid import Grid
 from .sharpness import layer_rates, preconditioned_sharpness, training_states
+from .studies import store_of
 from .sweep import Status, trainability_map
 from .trainers import MLP
 
@@ -32,13 +33,13 @@ def first_layer_unstable(sharpness: xr.DataArray, threshold: float) -> np.ndarra
 
 
 def compare_activations(
-    grid: Grid, trainer: MLP, threshold: float, stores: Path | None, **options: Any
+    grid: Grid, trainer: MLP, threshold: float, stores: str | Path | None, **options: Any
 ) -> dict[str, xr.Dataset]:
     """Maps of networks that differ in their activation alone, each with `sharpness` and `predicted_status`."""
     found = {}
     for name in ACTIVATIONS:
         twin = replace(trainer, activation=name)
-        runs = trainability_map(grid, twin, store=stores / f"{name}.zarr" if stores else None, **options)
+        runs = trainability_map(grid, twin, store=store_of(stores, name), **options)
         sharpness = preconditioned_sharpness(grid, twin)
         predicted = threshold_map(xr.apply_ufunc(np.log10, sharpness / threshold), ("converged", "diverged"))
         found[name] = runs.assign(sharpness=sharpness, predicted_status=predicted["status"]).assign_attrs(
@@ -60,13 +61,12 @@ def activation_table(maps: Mapping[str, xr.Dataset], threshold: float) -> pd.Dat
         found = compare(
             runs[["predicted_status"]].rename(predicted_status="status"), runs, outcome="diverged"
         )
-        low, high = found.agreement_interval
-        share, (least, most) = diverged_alone(runs, threshold)
+        agreement, alone = (found.agreement, found.agreement_interval), diverged_alone(runs, threshold)
         rows.append(
             {
                 "units": name,
-                "agreement with the threshold": f"{found.agreement:.1%} ({low:.1%} to {high:.1%})",
-                "diverge where the first layer alone is unstable": f"{share:.1%} ({least:.1%} to {most:.1%})",
+                "agreement with the threshold": with_interval(agreement, ".1%"),
+                "diverge where the first layer alone is unstable": with_interval(alone, ".1%"),
             }
         )
     return pd.DataFrame(rows)
@@ -91,12 +91,12 @@ def saturation_table(runs: xr.Dataset, trainer: MLP, threshold: float, n: int) -
         chosen = pixels[rng.permutation(len(pixels))[:n]]
         at = {name: runs[name].values[chosen[:, axis]] for axis, name in enumerate(("lr_in", "lr_out"))}
         for step, share, gradient in _along(trainer, at, (0, 1, trainer.n_steps - 1)):
-            low, high = np.quantile(share, (0.25, 0.75))
+            low, median, high = np.quantile(share, (0.25, 0.5, 0.75))
             rows.append(
                 {
                     "runs that survive": f"{len(chosen)}, {text}",
                     "after steps": step,
-                    "saturated units, median (quartiles)": f"{np.median(share):.0%} ({low:.0%} to {high:.0%})",
+                    "saturated units, median (quartiles)": with_interval((median, (low, high)), ".0%"),
                     "gradient of the first layer, median": f"{np.median(gradient):.2g}",
                 }
             )

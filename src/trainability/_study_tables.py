@@ -15,6 +15,23 @@ def share_of_pixels(right: np.ndarray, counted: np.ndarray) -> tuple[float, tupl
     return share(right, counted)[:2] if counted.any() else (np.nan, (0.0, 1.0))
 
 
+def with_interval(found: tuple[float, tuple[float, float]], form: str = ".2f") -> str:
+    """A number and its interval in one format, as "0.50 (0.40 to 0.60)"."""
+    value, (low, high) = found
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def best_trivial(rules: xr.Dataset) -> str:
+    """Words for the strongest rule of `compare_baselines`, and the prediction's lead over it."""
+    trivial = rules.isel(rule=slice(1, None))
+    best = trivial.isel(rule=int(trivial["agreement"].values.argmax()))
+    lead = with_interval((float(best["lead"]), (float(best["lead_low"]), float(best["lead_high"]))), "+.1%")
+    return (
+        f"the best trivial rule, fitted to the map ({best['rule'].item()}), on {float(best['agreement']):.1%}, "
+        f"a lead of {lead}"
+    )
+
+
 def agreement_table(planes: Mapping[str, Iterable[Comparison]]) -> pd.DataFrame:
     """One row for each question put to each plane."""
     rows = []
@@ -43,16 +60,14 @@ def distance_table(planes: Mapping[str, Comparison]) -> pd.DataFrame:
     rows = []
     for plane, found in planes.items():
         if (line := found.boundary) is not None:
-            low, high = line.median_interval
             row = {
                 "plane": plane,
-                "median, pixels": f"{line.median:.2f} ({low:.2f} to {high:.2f})",
+                "median, pixels": with_interval((line.median, line.median_interval)),
                 "95 %": f"{line.q95:.2f}",
                 "largest": f"{line.max:.2f}",
             }
             for name, unit in line.units.items():
-                value, (low, high) = line.offset(name)
-                text = f"{name} {value:+.2g} ({low:+.2g} to {high:+.2g}) {unit}".rstrip()
+                text = f"{name} {with_interval(line.offset(name), '+.2g')} {unit}".rstrip()
                 row["median offsets along"] = ", ".join(filter(None, [row.get("median offsets along"), text]))
             rows.append(row)
     return pd.DataFrame(rows)
@@ -66,10 +81,10 @@ def baseline_table(rules: xr.Dataset) -> pd.DataFrame:
         rows.append(
             {
                 "rule": str(rule),
-                "agreement": f"{row['agreement']:.2%} ({row['low']:.2%} to {row['high']:.2%})",
+                "agreement": with_interval((row["agreement"], (row["low"], row["high"])), ".2%"),
                 "lead of the prediction": "—"
                 if rule == "prediction"
-                else f"{row['lead']:+.2%} ({row['lead_low']:+.2%} to {row['lead_high']:+.2%})",
+                else with_interval((row["lead"], (row["lead_low"], row["lead_high"])), "+.2%"),
                 "smallest lead this grid finds": "—"
                 if rule == "prediction"
                 else f"{row['smallest_lead']:.2%}",

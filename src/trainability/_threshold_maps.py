@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ._study_tables import with_interval
 from .comparison import Comparison
 from .distances import BoundaryDistance
 
@@ -54,14 +55,17 @@ def explained_table(found: Mapping[str, Comparison], what: str) -> pd.DataFrame:
         if (line := comparison.boundary) is None:
             continue
         pixel = decades_a_pixel(comparison.wrong[comparison.wrong.dims[0]])
-        share, (low, high) = near_predicted(line, pixel)
         least, most = line.median_interval
         rows.append(
             {
                 what: name,
-                f"observed, within {NEAR:g} decades of predicted": f"{share:.1%} ({low:.1%} to {high:.1%})",
+                f"observed, within {NEAR:g} decades of predicted": with_interval(
+                    near_predicted(line, pixel), ".1%"
+                ),
                 f"predicted, within {NEAR:g} decades of observed": f"{near_observed(line, pixel):.1%}",
-                "median distance, decades": f"{line.median * pixel:.2f} ({least * pixel:.2f} to {most * pixel:.2f})",
+                "median distance, decades": with_interval(
+                    (line.median * pixel, (least * pixel, most * pixel))
+                ),
             }
         )
     return pd.DataFrame(rows)

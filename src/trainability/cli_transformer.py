@@ -64,8 +64,8 @@ def transformer(
 ) -> None:
     """Train a decoder-only transformer for each pixel of a grid of two hyperparameters.
 
-    Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, half an hour of a
-    core for each pixel), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes
+    Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, minutes of a core
+    for each pixel), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes
     and sizes are the preset's. Interrupt and run the same command again: it goes on.
 
     In Python: `trainability.trainability_map` with `trainability.trainers.Transformer`, `trainability.estimate_cost`.
@@ -196,5 +196,5 @@ def named_task(name: str, window: int, *, last: bool = False):
         raise ValueError(
             f"task={name!r} is unknown; use sonnets, synthetic, {', '.join(tasks)}, or the path of a text"
         )
-    text = {"sonnets": None, "synthetic": synthetic_text()}.get(name, path)
+    text = synthetic_text() if name == "synthetic" else None if name == "sonnets" else path
     return text_task(text, window=window, predict="last" if last else "all")

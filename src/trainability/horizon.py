@@ -130,8 +130,8 @@ def predictability_horizon(
     Notes
     -----
     The step is the noise over the slope of the three finest resolved steps. From one point on a line with Gaussian
-    noise the interval covered the truth in 88 to 95 % of 60 draws (8 twins) and 90 to 95 % (16 twins), and spans a
-    factor of 1.7 and 1.4. Cost: 2 · twins runs for each point and step.
+    noise the interval covered the truth in 87 to 92 % of 60 draws (8 twins) and 92 to 95 % (16 twins), and spans a
+    factor of 1.5 and 1.3. Cost: 2 · twins runs for each point and step.
 
     Examples
     --------

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from .grid import Grid
 from .initialization import Initialization
 from .initialization_sample import RANGES, InitializationSample
 from .measure import measure_exponents
+from .studies import store_of
 from .sweep import trainability_map
 from .trainers import Transformer
 from .trainers._transformer_module import initial_blocks
@@ -84,8 +84,7 @@ def sample_of(plan: Plan, depth: int, **options: Any) -> InitializationSample:
 def _train(plan: Plan, sample: InitializationSample, name: str, points: int | None = None, **options: Any):
     """Train a sample's first points, in a store of its own."""
     grid = Grid(initialization=np.arange(points or plan.points, dtype=float))
-    stores = options.pop("stores")
-    store = Path(stores) / f"{name}.zarr" if stores else None
+    store = store_of(options.pop("stores"), name)
     return trainability_map(
         grid, sample, store=store, tile=(min(TILE, len(grid["initialization"])),), **options
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -80,6 +81,11 @@ STUDIES: Mapping[str, Callable[..., Study]] = _Studies(
         "adam": "study_adam:adam_study",
     }
 )
+
+
+def store_of(stores: str | Path | None, name: str) -> Path | None:
+    """Store of the map of this name in the folder of a study; None, in memory, without a folder."""
+    return Path(stores) / f"{name}.zarr" if stores else None
 
 
 def check_size(size: str) -> None:

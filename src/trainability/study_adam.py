@@ -11,7 +11,14 @@ import xarray as xr
 
 from ._question import BLOCK, wilson
 from ._ranking import Estimate, auc, rank_correlation
-from ._study_tables import agreement_table, baseline_table, distance_table, share_of_pixels
+from ._study_tables import (
+    agreement_table,
+    baseline_table,
+    best_trivial,
+    distance_table,
+    share_of_pixels,
+    with_interval,
+)
 from ._threshold_maps import (
     NEAR,
     best_threshold,
@@ -27,7 +34,7 @@ from .claims import Claim, Verdict
 from .comparison import Comparison, compare
 from .grid import Axis, Grid, log_axis
 from .significance import ShiftNull, shift_null
-from .studies import Study, check_size
+from .studies import Study, check_size, store_of
 from .sweep import Status, trainability_map
 from .trainers import Transformer, TransformerTangent
 
@@ -59,9 +66,7 @@ class _Plan:
     followed: int
     times: int  # steps at which the sharpness of the runs followed is taken
     ratios: int  # of the learning rates, at which the sharpness of a state is taken
-    windows: (
-        int  # of text, that a Hessian is the mean over: its eigenvalue has settled to a few percent at 256
-    )
+    windows: int  # of text, that a Hessian is the mean over: its eigenvalue settles to a few percent at 256
 
 
 _PLANS = {
@@ -140,10 +145,10 @@ def adam_study(
     )
     axis = log_axis(LOW, HIGH, plan.pixels)
     grid = Grid(lr_attn=axis, lr_rest=axis)
-    observed = trainability_map(grid, trainer, store=_store(stores, "map"), tile=(8, 8), **options)
+    observed = trainability_map(grid, trainer, store=store_of(stores, "map"), tile=(8, 8), **options)
     runs = _judged(observed, _sharpness(plan, grid, trainer))
     chaos = runs.isel(dict.fromkeys(grid, slice(None, None, plan.every))).merge(
-        _exponents(plan, axis, _store(stores, "tangent"), **options)
+        _exponents(plan, axis, store_of(stores, "tangent"), **options)
     )
     followed = _follow(plan, trainer, runs)
     found = _find(plan, runs, chaos, adam_threshold(trainer.beta1))
@@ -183,10 +188,6 @@ def adam_study(
         settings=_settings(size, plan, found),
         notes=_notes(found),
     )
-
-
-def _store(stores: str | Path | None, name: str) -> Path | None:
-    return Path(stores) / f"{name}.zarr" if stores else None
 
 
 def _sharpness(plan: _Plan, grid: Grid, trainer: Transformer) -> dict[str, xr.DataArray]:
@@ -294,18 +295,13 @@ def _orders(plan: _Plan, chaos: xr.Dataset, grown: xr.DataArray) -> dict[str, di
     }
 
 
-def _text(found: Estimate, form: str = ".2f") -> str:
-    value, (low, high) = found
-    return f"{value:{form}} ({low:{form}} to {high:{form}})"
-
-
 def _orders_table(orders: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "number": name,
-            "area under the ROC curve, not converged": _text(found["auc"]),
-            "rank correlation with the loss at the end": _text(found["with the loss"]),
-            "with the exponent": _text(found["with the exponent"]),
+            "area under the ROC curve, not converged": with_interval(found["auc"]),
+            "rank correlation with the loss at the end": with_interval(found["with the loss"]),
+            "with the exponent": with_interval(found["with the exponent"]),
         }
         for name, found in orders.items()
     )
@@ -322,8 +318,8 @@ def _by_sharpness(runs: xr.Dataset, threshold: float) -> pd.DataFrame:
                 {
                     "sharpness over the threshold": f"{low:g} to {high:g}",
                     "runs": int(here.sum()),
-                    "converged": _text(converged, ".1%"),
-                    f"loss above {ROSE:g} times the first": _text(up, ".1%"),
+                    "converged": with_interval(converged, ".1%"),
+                    f"loss above {ROSE:g} times the first": with_interval(up, ".1%"),
                 }
             )
     return pd.DataFrame(rows)
@@ -346,9 +342,6 @@ def _along(followed: xr.Dataset) -> pd.DataFrame:
 
 def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
     main = found.converged[MAIN]
-    trivial = found.rules.isel(rule=slice(1, None))
-    strongest = str(trivial["rule"].values[int(trivial["agreement"].values.argmax())])
-    lead = {name: float(found.rules.sel(rule=strongest)[name]) for name in found.rules}
     low, high = main.agreement_interval
     line = ""
     if main.boundary is not None:
@@ -365,16 +358,15 @@ def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
     orders = found.orders
     return (
         f"Adam's threshold at initialization, fitted to nothing, agrees with convergence on {main.agreement:.1%} of "
-        f"the pixels ({low:.1%} to {high:.1%}); the best trivial rule, fitted to the map ({strongest}), on "
-        f"{lead['agreement']:.1%}, a lead of {lead['lead']:+.1%} ({lead['lead_low']:+.1%} to "
-        f"{lead['lead_high']:+.1%}).{line} Fitted, the best threshold is {best:.2g} times Adam's and agrees on "
-        f"{agreed:.1%}. With the sharpness after the first batch the agreement is "
-        f"{found.converged['first batch'].agreement:.1%}, with that after training at small rates "
+        f"the pixels ({low:.1%} to {high:.1%}); {best_trivial(found.rules)}.{line} Fitted, the best threshold is "
+        f"{best:.2g} times Adam's and agrees on {agreed:.1%}. With the sharpness after the first batch the agreement "
+        f"is {found.converged['first batch'].agreement:.1%}, with that after training at small rates "
         f"{found.converged['small rates'].agreement:.1%}. Of the runs that converge "
-        f"{_text(chaotic, '.0%')} are chaotic: their finite-time Lyapunov exponent is positive; the exponent that "
-        f"tells them best, fitted, is {level:.2g} nats per step and agrees on {told:.1%}. The exponent tells "
-        f"runs that do not converge with an area under the ROC curve of {_text(orders['Lyapunov exponent']['auc'])}, "
-        f"the sharpness at initialization with {_text(orders[f'sharpness, {MAIN}']['auc'])}."
+        f"{with_interval(chaotic, '.0%')} are chaotic: their finite-time Lyapunov exponent is positive; the "
+        f"exponent that tells them best, fitted, is {level:.2g} nats per step and agrees on {told:.1%}. The "
+        "exponent tells runs that do not converge with an area under the ROC curve of "
+        f"{with_interval(orders['Lyapunov exponent']['auc'])}, the sharpness at initialization with "
+        f"{with_interval(orders[f'sharpness, {MAIN}']['auc'])}."
     )
 
 

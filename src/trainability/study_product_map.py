@@ -24,7 +24,7 @@ from .linear_planes import (
     run_exponents,
 )
 from .minibatch import Zone
-from .studies import Study, check_size
+from .studies import Study, check_size, store_of
 from .sweep import trainability_map
 
 PAPER = "arXiv:2605.21292"
@@ -91,7 +91,7 @@ def product_map_study(
     pixels, n_steps, n_exponents, exponent_steps, n_odds, odds_steps, n_orders = _SIZES[size]
 
     def sweep(name: str, grid: Grid, trainer, tile=None) -> xr.Dataset:
-        store = Path(stores) / f"{name}.zarr" if stores else None
+        store = store_of(stores, name)
         return trainability_map(grid, trainer, store=store, tile=tile, workers=workers, progress=progress)
 
     panels = planes(sweep, pixels, n_steps)

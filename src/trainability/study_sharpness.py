@@ -15,7 +15,14 @@ from ._saturation import (
     first_layer_unstable,
     saturation_table,
 )
-from ._study_tables import agreement_table, baseline_table, distance_table, share_of_pixels
+from ._study_tables import (
+    agreement_table,
+    baseline_table,
+    best_trivial,
+    distance_table,
+    share_of_pixels,
+    with_interval,
+)
 from ._threshold_maps import (
     NEAR,
     best_threshold,
@@ -31,7 +38,7 @@ from .comparison import Comparison, compare
 from .grid import Grid, log_axis
 from .sharpness import preconditioned_sharpness, sharpness_along_training
 from .significance import ShiftNull, shift_null
-from .studies import Study, check_size
+from .studies import Study, check_size, store_of
 from .sweep import STATUS_ATTRS, Status, trainability_map
 from .trainers import MLP
 
@@ -100,8 +107,9 @@ def sharpness_study(
     n, n_followed, n_times, n_compared = _SIZES[size]
     trainer = MLP()
     grid = Grid(lr_in=log_axis(LOW, HIGH, n), lr_out=log_axis(LOW, HIGH, n))
-    store = Path(stores) / "map.zarr" if stores else None
-    observed = trainability_map(grid, trainer, store=store, workers=workers, progress=progress)
+    observed = trainability_map(
+        grid, trainer, store=store_of(stores, "map"), workers=workers, progress=progress
+    )
     sharpness = preconditioned_sharpness(grid, trainer)
     predicted = {
         f"{at:g}": threshold_map(xr.apply_ufunc(np.log10, sharpness / at), ("converged", "diverged"))
@@ -116,9 +124,7 @@ def sharpness_study(
     followed = _follow(trainer, runs, n_followed, n_times)
     best = best_threshold(sharpness.values, _diverged(runs))
     coarse = Grid(lr_in=log_axis(LOW, HIGH, n_compared), lr_out=log_axis(LOW, HIGH, n_compared))
-    twins = compare_activations(
-        coarse, trainer, STABLE, Path(stores) if stores else None, workers=workers, progress=progress
-    )
+    twins = compare_activations(coarse, trainer, STABLE, stores, workers=workers, progress=progress)
     return Study(
         name="sharpness",
         title="Sharpness and small networks",
@@ -188,12 +194,11 @@ def _by_sharpness(runs: xr.Dataset) -> pd.DataFrame:
     rows = []
     for low, high in ((0, 1), (1, 2), (2, 4), (4, 16), (16, np.inf)):
         here = (sharpness > low) & (sharpness <= high)
-        share, (least, most) = share_of_pixels(~lost, here)
         rows.append(
             {
                 "sharpness": f"{low:g} to {high:g}",
                 "runs": int(here.sum()),
-                "not diverged": f"{share:.1%} ({least:.1%} to {most:.1%})",
+                "not diverged": with_interval(share_of_pixels(~lost, here), ".1%"),
             }
         )
     return pd.DataFrame(rows)
@@ -223,9 +228,6 @@ def _along(followed: xr.Dataset) -> pd.DataFrame:
 def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[float, float]) -> str:
     line, pixel = found.boundary, decades_a_pixel(runs["lr_in"])
     low, high = found.agreement_interval
-    trivial = rules.isel(rule=slice(1, None))
-    strongest = str(trivial["rule"].values[int(trivial["agreement"].values.argmax())])
-    lead = rules.sel(rule=strongest)
     where = ""
     if line is not None:
         share, (least, most) = near_predicted(line, pixel)
@@ -236,10 +238,9 @@ def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[
         )
     return (
         f"Linear stability at initialization, fitted to nothing, agrees with training on {found.agreement:.1%} "
-        f"of the pixels ({low:.1%} to {high:.1%}); the best trivial rule, fitted to the map ({strongest}), on "
-        f"{float(lead['agreement']):.1%}, a lead of {float(lead['lead']):+.1%} ({float(lead['lead_low']):+.1%} "
-        f"to {float(lead['lead_high']):+.1%}).{where}{_where_it_fails(found, runs)} The best threshold on the "
-        f"sharpness, fitted, is {best[0]:.3g} and agrees on {best[1]:.1%}."
+        f"of the pixels ({low:.1%} to {high:.1%}); {best_trivial(rules)}.{where}"
+        f"{_where_it_fails(found, runs)} The best threshold on the sharpness, fitted, is {best[0]:.3g} and agrees "
+        f"on {best[1]:.1%}."
     )
 
 
@@ -261,8 +262,7 @@ def _why(twins: dict[str, xr.Dataset]) -> str:
     """Words for whether networks whose units do not saturate survive where those of tanh do."""
     said = []
     for name, runs in twins.items():
-        share, (low, high) = diverged_alone(runs, STABLE)
-        said.append(f"{share:.0%} ({low:.0%} to {high:.0%}) with {name} units")
+        said.append(f"{with_interval(diverged_alone(runs, STABLE), '.0%')} with {name} units")
     return f" Where the first layer alone is unstable, {', '.join(said)} diverge: tanh saturates, the others do not."
 
 
