@@ -1,13 +1,13 @@
-"""The sweep engine: a million pixels through every executor, what a store costs to open, and what tracing saves.
+"""The sweep engine: a million pixels through every executor, and what the store costs to open.
 
-    python benchmarks/sweep.py [--pixels 1000] [--microseconds 20] [--refine-to 1024]
+    python benchmarks/sweep.py [--pixels 1000] [--microseconds 20] [--page docs/speed.md]
 
-The trainer of the first part sleeps for a time in proportion to its pixels, so its work is known exactly and whatever
-comes on top is the engine: pickling, scheduling, writing. The second part trains real networks (one data point, the
-cheapest of `trainers.MLP`), densely and along the boundary, at several resolutions.
+The trainer sleeps for a time in proportion to its pixels, so its work is known exactly and whatever comes on top is
+the engine: pickling, scheduling, writing, checksums.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -22,9 +22,12 @@ import xarray as xr
 
 import trainability as tr
 from trainability.progress import sweep_status
-from trainability.refinement import infer_status
 from trainability.sweep import is_trained
-from trainability.trainers import MLP
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pages
+
+TILE = (128, 128)
 
 
 @dataclass(frozen=True)
@@ -70,80 +73,64 @@ def executors(stack: ExitStack):
     yield "Dask, two workers", client.get_executor(), 2
 
 
-def engine(side: int, microseconds: float) -> None:
-    grid = tr.Grid(x=tr.linear_axis(-1, 1, side), y=tr.linear_axis(-1, 1, side))
-    trainer = Sleeper(microseconds)
+def sweeps(side: int, microseconds: float, folder: Path) -> tuple[Path, list[list[str]]]:
+    """Sweep a store each; the last of them, and a row of the table for each executor."""
+    grid, trainer = grid_and_trainer(side, microseconds)
     work = 1e-6 * microseconds * side**2
-    tile = (128, 128)
-    print(f"{side**2} pixels, {work:.1f} s of work, tiles of {tile}, a store each")
-    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+    rows = []
+    with ExitStack() as stack:
         for name, workers, share in executors(stack):
-            store = Path(folder) / f"{name}.zarr"
+            store = folder / f"{name}.zarr"
             warm = tr.Grid(x=[-1.0, 1.0], y=[-1.0, 1.0])
             tr.trainability_map(warm, trainer, workers=workers, tile=(1, 1))  # starts the workers
             start = time.perf_counter()
-            runs = tr.trainability_map(grid, trainer, store=store, workers=workers, tile=tile)
+            runs = tr.trainability_map(grid, trainer, store=store, workers=workers, tile=TILE)
             took = time.perf_counter() - start
             assert is_trained(runs["status"]).all()
-            print(
-                f"  {name:20} {took:7.2f} s   overhead {100 * (took * share / work - 1):5.1f} % of the work"
-            )
-        files = sum(f.is_file() for f in store.rglob("*"))
-        print(f"{files} files, {sum(f.stat().st_size for f in store.rglob('*') if f.is_file()) / 1e6:.1f} MB")
-        for name, ask in (
-            ("xarray.open_zarr", lambda: xr.open_zarr(store, consolidated=False)),
-            ("sweep_status", lambda: sweep_status(store)),
-            ("verified and read whole", lambda: tr.trainability_map(grid, trainer, store=store)),
-        ):
-            start = time.perf_counter()
-            ask()
-            print(f"  {name:24} {time.perf_counter() - start:6.3f} s")
+            rows.append([f"swept, {name}", f"{took:.2f} s", f"{took * share / work - 1:.1%}"])
+    return store, rows
 
 
-def edge_cells(status: np.ndarray) -> np.ndarray:
-    corner = status[:-1, :-1]
-    return (status[1:, :-1] != corner) | (status[:-1, 1:] != corner) | (status[1:, 1:] != corner)
+def openings(store: Path, side: int, microseconds: float) -> list[list[str]]:
+    grid, trainer = grid_and_trainer(side, microseconds)
+    asked = {
+        "opened by `xarray.open_zarr`": lambda: xr.open_zarr(store, consolidated=False),
+        "asked for its `sweep_status`": lambda: sweep_status(store),
+        "verified and read whole": lambda: tr.trainability_map(grid, trainer, store=store),
+    }
+    rows = []
+    for name, ask in asked.items():
+        start = time.perf_counter()
+        ask()
+        rows.append([name, f"{time.perf_counter() - start:.3f} s", ""])
+    return rows
 
 
-def tracing(finest: int) -> None:
-    trainer = MLP(n_data=1)
-    print("one data point, full window: dense against traced")
-    print("   side  trained  share   recall  seconds dense, traced   edge cells")
-    sides, trained, edges = [], [], []
-    side = 128
-    while side <= finest:
-        axis = tr.log_axis(1e-3, 1e6, side)
-        grid = tr.Grid(lr_in=axis, lr_out=axis)
-        times = []
-        for refine in (False, True):
-            start = time.perf_counter()
-            runs = tr.trainability_map(grid, trainer, refine=refine, tile=(side, side))
-            times.append(time.perf_counter() - start)
-            if not refine:
-                true = edge_cells(runs["status"].values)
-        found = edge_cells(infer_status(runs).values)
-        sides.append(side)
-        trained.append(int(is_trained(runs["status"]).sum()))
-        edges.append(int(true.sum()))
-        print(
-            f"  {side:5} {trained[-1]:8} {trained[-1] / side**2:6.3f}  {(true & found).sum() / true.sum():7.4f}"
-            f"  {times[0]:8.2f} {times[1]:8.2f}       {edges[-1]:8}"
-        )
-        side *= 2
-    if len(sides) > 1:
-        grows, dimension = (np.polyfit(np.log(sides), np.log(counts), 1)[0] for counts in (trained, edges))
-        print(
-            f"trained pixels grow like side^{grows:.2f}, edge cells of the dense map like side^{dimension:.2f}"
-        )
+def grid_and_trainer(side: int, microseconds: float) -> tuple[tr.Grid, Sleeper]:
+    return tr.Grid(x=tr.linear_axis(-1, 1, side), y=tr.linear_axis(-1, 1, side)), Sleeper(microseconds)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pixels", type=int, default=1000, help="pixels a side of the first part")
-    parser.add_argument("--microseconds", type=float, default=20.0, help="time of a pixel in the first part")
-    parser.add_argument("--refine-to", type=int, default=1024, help="finest resolution of the second part")
+    parser.add_argument("--pixels", type=int, default=1000, help="a side")
+    parser.add_argument("--microseconds", type=float, default=20.0, help="work of a pixel")
+    parser.add_argument("--page", type=Path, help="page of the documentation to write the table into")
     options = parser.parse_args()
-    engine(options.pixels, options.microseconds)
-    tracing(options.refine_to)
+    with tempfile.TemporaryDirectory() as folder:
+        store, rows = sweeps(options.pixels, options.microseconds, Path(folder))
+        rows += openings(store, options.pixels, options.microseconds)
+        sizes = [f.stat().st_size for f in store.rglob("*") if f.is_file()]
+    work = 1e-6 * options.microseconds * options.pixels**2
+    text = pages.table(
+        [f"{options.pixels**2:,} pixels", f"time, {work:.0f} s of work", "on top of the work"], rows
+    )
+    text += f"\n\nThe store: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, tiles of {TILE[0]} × {TILE[1]} pixels."
+    print(text)
+    if options.page:
+        pages.fill(options.page, "benchmarks/sweep.py", text)
+
+
+if __name__ == "__main__":
+    main()
