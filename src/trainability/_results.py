@@ -55,7 +55,11 @@ def _keep_study(study: Study, folder: Path, stamp: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, runs in study.runs.items():
-        runs.drop_encoding().to_zarr(folder / f"{name}.zarr", mode="w", zarr_format=3, consolidated=False)
+        # zarr's format has no text of fixed length
+        texts = {key: {"dtype": object} for key, values in runs.variables.items() if values.dtype.kind == "U"}
+        runs.drop_encoding().to_zarr(
+            folder / f"{name}.zarr", mode="w", zarr_format=3, consolidated=False, encoding=texts
+        )
     values = {name: getattr(study, name) for name in ("name", "title", "question", "answer", "settings")} | {
         "notes": study.notes,
         "runs": list(study.runs),

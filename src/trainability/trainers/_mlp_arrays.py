@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import finite
+
 
 def checked_data(data, *, n_data: int | None, n_inputs: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Inputs (n_data, n_inputs) and targets (n_data,) as finite floats, of the sizes asked for, if any are."""
-    x, y = (np.asarray(a, dtype=float) for a in data)
+    x, y = (finite("data", a) for a in data)
     if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1]:
         raise ValueError(
             f"data have shapes {x.shape} and {y.shape}; they need (n_data, n_inputs) and (n_data,)"
@@ -16,16 +18,14 @@ def checked_data(data, *, n_data: int | None, n_inputs: int | None) -> tuple[np.
     for name, asked, found in (("n_data", n_data, x.shape[0]), ("n_inputs", n_inputs, x.shape[1])):
         if asked not in (None, found):
             raise ValueError(f"{name}={asked} but data have inputs of shape {x.shape}")
-    _check_finite("data", x, y)
     return x, y
 
 
 def checked_weights(weights, shapes: list[tuple[int, int]]) -> tuple[np.ndarray, ...]:
     """Initial weights of all layers as finite floats of these shapes."""
-    given = tuple(np.asarray(w, dtype=float) for w in weights)
+    given = tuple(finite("weights", w) for w in weights)
     if [w.shape for w in given] != shapes:
         raise ValueError(f"weights have shapes {[w.shape for w in given]}; they need {shapes}")
-    _check_finite("weights", *given)
     return given
 
 
@@ -50,8 +50,3 @@ def digest(arrays) -> dict[str, Any]:
     for array in arrays:
         total.update(np.ascontiguousarray(array).tobytes())
     return {"shapes": [list(np.shape(a)) for a in arrays], "sha256": total.hexdigest()}
-
-
-def _check_finite(name: str, *arrays: np.ndarray) -> None:
-    if not all(np.isfinite(a).all() for a in arrays):
-        raise ValueError(f"{name} must be finite")
