@@ -207,6 +207,9 @@ from .surrogates import surrogate as surrogate
 from .surrogates import surrogate_test as surrogate_test
 from .sweep import resume_sweep as resume_sweep
 from .sweep import trainability_map as trainability_map
+from .transformer_predictions import ExponentComparison as ExponentComparison
+from .transformer_predictions import compare_exponents as compare_exponents
+from .transformer_predictions import predict_transformer as predict_transformer
 from .trapping import certify_trapping as certify_trapping
 from .uncertainty import UncertaintyExponent as UncertaintyExponent
 from .uncertainty import map_uncertainty as map_uncertainty

@@ -95,6 +95,22 @@ class Task:
             total.update(np.ascontiguousarray(array).tobytes())
         return total.hexdigest()
 
+    @cached_property
+    def blind_loss(self) -> float:
+        """Held-out loss of the best guess that looks at no input: frequencies of the training targets, or their mean.
+
+        Examples
+        --------
+        >>> round(text_task(window=16).blind_loss, 2), round(regression_task().blind_loss, 1)
+        (3.13, 1.0)
+        """
+        seen, held_out = (self.windows(s)[1][:, self.scored] for s in (self.starts, self.test_starts))
+        if not self.discrete:
+            return float(np.square(held_out - seen.mean()).mean())
+        # One more of each symbol (Laplace), so that none in the held-out part is impossible.
+        counts = np.bincount(seen.ravel(), minlength=self.n_outputs) + 1
+        return float(-np.log(counts / counts.sum())[held_out].mean())
+
     def windows(self, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of windows that start at `starts`, of any shape: (*starts, window) each.
 
