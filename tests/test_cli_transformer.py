@@ -1,10 +1,7 @@
 """Maps of transformers from the command line: what is trained, estimated, drawn while it fills in, and continued."""
 
 import json
-import sys
-from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,12 +9,7 @@ from typer.testing import CliRunner
 
 import trainability as tr
 from trainability import cli
-from trainability.cli_picture import watched
-from trainability.cli_transformer import named_task, preset_trainer
-from trainability.plot import STATUS_COLORS
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_trainer import ToyTrainer
+from trainability.cli_transformer import hyperparameters, named_task, preset_trainer
 
 AXES = ("--x", "lr_attn:0.01:1:3:log", "--y", "lr_rest:0.003:0.6:2:log")
 SMALL = ("--d-model", 8, "--n-layers", 1, "--batch-size", 4, "--n-steps", 8, "--window", 8)
@@ -67,9 +59,9 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("preset", "task", "described"),
     [
-        ("tiny", "sonnets", {"d_model": 16, "grouping": "attention", "causal": True}),
+        ("tiny", None, {"d_model": 16, "grouping": "attention", "causal": True}),
         ("torkamandi", "synthetic", {"d_model": 64, "batch_size": 256, "n_steps": 4200}),
-        ("geometry", "sonnets", {"residual": "sqrt", "causal": False, "n_layers": 6}),
+        ("geometry", "sonnets", {"residual": "sqrt", "causal": True, "n_layers": 12, "alpha_mlp": 0.7}),
     ],
 )
 def test_presets_have_the_default_axes_as_hyperparameters(preset, task, described):
@@ -92,27 +84,42 @@ def test_tasks_by_name_and_from_a_file(tmp_path):
         named_task("sonnet", 8)
     with pytest.raises(ValueError, match="preset='big' is unknown; use tiny"):
         preset_trainer("big", "sonnets", 8)
+    assert preset_trainer("geometry", "sonnets", causal=False, alpha_mlp=0.2).task.scored.sum() == 1
 
 
-def colors(path):
-    return {
-        tuple(c) for c in np.round(255 * matplotlib.image.imread(path)[..., :3]).astype(int).reshape(-1, 3)
-    }
+def test_hyperparameters_that_are_no_axes():
+    assert hyperparameters(["lr=0.003", "alpha_mlp=1"]) == {"lr": 0.003, "alpha_mlp": 1.0}
+    with pytest.raises(ValueError, match=r"--set 'lr': write name=number, as alpha_mlp=0\.5"):
+        hyperparameters(["lr"])
+    with pytest.raises(ValueError, match="'rate' is no option of a transformer; it has task, d_model"):
+        preset_trainer("tiny", rate=1.0)
 
 
-def test_the_picture_fills_in_from_the_store(tmp_path):
-    """After the first tile it shows trained pixels and white ones; it is never half written."""
-    store, picture = tmp_path / "m.zarr", tmp_path / "m.png"
-    grid = tr.Grid(lr=tr.linear_axis(0.5, 1.5, 8), curvature=tr.linear_axis(0.5, 1, 8))
-    seen = []
-    with watched(store, picture, bar=False, every=0.0) as report:
-
-        def looking(done, total):
-            report(done, total)
-            if picture.exists():
-                seen.append(colors(picture))
-
-        tr.trainability_map(grid, ToyTrainer(), store=store, tile=(4, 8), progress=looking)
-    converged = tuple(int(STATUS_COLORS[tr.Status.CONVERGED][i : i + 2], 16) for i in (1, 3, 5))
-    assert converged in seen[0]
-    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".png"] == ["m.png"]
+def test_the_geometry_preset_is_set_beside_its_exponents(tmp_path):
+    """Also on axes over which no exponents are predicted, where it says so."""
+    axes = ("--x", "alpha_attn:0.1:0.9:6", "--y", "sigma_mlp:0.5:9:8:log")
+    small = (
+        "--preset",
+        "geometry",
+        "--d-model",
+        8,
+        "--n-layers",
+        2,
+        "--n-steps",
+        30,
+        "--window",
+        4,
+        "--set",
+        "lr=0.1",
+    )
+    picture = tmp_path / "m.png"
+    words = ("map", "transformer", tmp_path / "m.zarr", *axes, *small)
+    text = run(*words, "--picture", picture)
+    assert "learned from its input, predicted from both exponents:" in text
+    assert "rank correlation of the loss with angle exponent:" in text
+    assert picture.stat().st_size > 5_000
+    settings = json.loads(xr.open_zarr(tmp_path / "m.zarr", consolidated=False).attrs["settings"])
+    assert (settings["lr"], settings["alpha_mlp"], settings["n_layers"]) == (0.1, 0.7, 2)
+    axes = ("--x", "lr:0.01:0.1:2:log", "--y", "sigma_mlp:0.5:9:2:log")
+    other = run("map", "transformer", tmp_path / "n.zarr", *axes, *small, "--picture", picture)
+    assert "not set beside predicted exponents: axis 'lr'" in other

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from .cli_picture import Picture, draw_status, train_map
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,32 +46,26 @@ def linear(
     examples: Annotated[int, typer.Option(help="Examples in the prompt.")] = 12,
     dim: Annotated[int, typer.Option(help="Dimension of an example.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 1,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the map, with the predicted lines, to this file.")
-    ] = None,
+    picture: Picture = None,
     workers: Workers = 1,
 ) -> None:
     """Train a linear transformer for each pixel of a grid of two hyperparameters.
 
-    Axes are among lr, init_scale, imbalance and seed. The store can be interrupted and continued at any time.
+    Axes are among lr, init_scale, imbalance and seed. The store can be interrupted and continued at any time. The
+    picture shows the predicted lines, too.
 
     In Python: `trainability.trainability_map` with `trainability.trainers.LinearTransformer`.
     """
     from .grid import Grid
+    from .linear_predictions import predict_linear_transformer
     from .prompt import random_prompt
-    from .sweep import trainability_map
     from .trainers import LinearTransformer
 
     prompt = random_prompt(examples, dim, seed=prompt_seed)
     trainer = LinearTransformer(prompt, mode=mode, n_steps=n_steps, init_scale=init_scale, seed=seed)
     grid = Grid(**dict([read_axis(x), read_axis(y)]))
-    runs = trainability_map(grid, trainer, store=store, workers=workers, progress=True)
-    if picture:
-        from . import plot
-        from .linear_predictions import predict_linear_transformer
-
-        ax = plot.trainability(runs, predicted=predict_linear_transformer(grid, trainer))
-        plot.save(ax.figure, picture)
+    lines = partial(draw_status, predicted=predict_linear_transformer(grid, trainer)) if picture else None
+    runs = train_map(grid, trainer, store, picture=picture, bar=True, draw=lines, workers=workers)
     print(summary(runs))
 
 
@@ -94,7 +91,7 @@ def mlp(
     engine: Annotated[str, typer.Option(help="auto, vector, numpy or torch.")] = "auto",
     refine: Annotated[bool, typer.Option("--refine", help="Train along the boundary only.")] = False,
     dry_run: DryRun = False,
-    picture: Annotated[Path | None, typer.Option(help="Draw the map to this file.")] = None,
+    picture: Picture = None,
     workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -127,15 +124,8 @@ def mlp(
         cost = estimate_cost(grid, trainer, workers=workers)
         print(json.dumps(asdict(cost)) if as_json else cost)
         return
-    from .sweep import trainability_map
-
-    runs = trainability_map(grid, trainer, store=store, workers=workers, refine=refine, progress=not as_json)
-    if picture:
-        from . import plot
-        from .refinement import infer_status
-
-        ax = plot.trainability(runs.assign(status=infer_status(runs)))
-        plot.save(ax.figure, picture)
+    bar = not as_json
+    runs = train_map(grid, trainer, store, picture=picture, bar=bar, workers=workers, refine=refine)
     print(json.dumps(counts(runs)) if as_json else summary(runs))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .cli_map import AsJson, DryRun, Store, Workers, counts, read_axis, summary
+from .cli_picture import Draw, Picture, losses_beside, train_map
 
 # Where each preset has a boundary, on the text it is given by default.
 AXES = {
@@ -81,23 +82,22 @@ def transformer(
         ),
     ] = False,
     dry_run: DryRun = False,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the map to this file, again and again while it fills in.")
-    ] = None,
+    picture: Picture = None,
     workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train a decoder-only transformer for each pixel of a grid of two hyperparameters.
 
     Presets: `tiny` (16 wide, two blocks, Adam), `torkamandi` (the architecture of arXiv:2501.04286, minutes of a core
-    for each pixel), `geometry` (strengths and scales as axes, to be set beside `phase_diagram`). Left out, axes
-    and sizes are the preset's. Interrupt and run the same command again: it goes on.
+    for each pixel), `geometry` (twelve blocks over strengths and scales of the initialization, set beside what
+    their exponents predict). Left out, axes and sizes are the preset's. Interrupt and run the same command again: it
+    goes on.
 
-    In Python: `trainability.trainability_map` with `trainability.trainers.Transformer`, `trainability.estimate_cost`.
+    In Python: `trainability.trainability_map` with `trainability.trainers.Transformer`, `trainability.estimate_cost`,
+    `trainability.compare_exponents`.
     """
     from .cost import estimate_cost
     from .grid import Grid
-    from .sweep import trainability_map
 
     chosen = {
         "d_model": d_model,
@@ -126,24 +126,38 @@ def transformer(
         if not as_json:
             print(f"about {cost}")
 
-    from .cli_picture import draw, watched
-
-    with watched(store, picture, bar=not as_json) as report:
-        runs = trainability_map(
-            grid,
-            trainer,
-            store=store,
-            tile=tile,
-            workers=workers,
-            refine=refine,
-            progress=report,
-        )
-    if picture:
-        draw(runs, picture)
+    draw = losses_drawn(grid, trainer) if picture and preset == "geometry" else None
+    bar = not as_json
+    runs = train_map(
+        grid, trainer, store, picture=picture, bar=bar, draw=draw, tile=tile, workers=workers, refine=refine
+    )
     print(json.dumps(counts(runs)) if as_json else summary(runs))
     if not as_json:
+        if preset == "geometry":
+            print(beside_exponents(runs, trainer))
         for line in cautions(grid, trainer, runs, horizon=horizon):
             print(line)
+
+
+def losses_drawn(grid, trainer) -> Draw | None:
+    """Draw the losses of a map with the lines of its exponents; None where they are not predicted."""
+    from .transformer_predictions import predict_transformer
+
+    try:
+        predicted = predict_transformer(grid, trainer)
+    except ValueError:  # `beside_exponents` says why
+        return None
+    return losses_beside(predicted, trainer.task.blind_loss)
+
+
+def beside_exponents(runs, trainer) -> str:
+    """How the map compares with what its exponents predict, or why they predict nothing."""
+    from .transformer_predictions import compare_exponents
+
+    try:
+        return repr(compare_exponents(runs, trainer))
+    except ValueError as error:
+        return f"not set beside predicted exponents: {error}"
 
 
 def cautions(grid, trainer, runs, *, horizon: bool) -> list[str]:

@@ -27,6 +27,7 @@ from .plot_controls import ladder as ladder
 from .plot_controls import probability as probability
 from .plot_geometry import GEOMETRY_NAMES
 from .plot_geometry import gradient_norms as gradient_norms
+from .plot_geometry import loss_map as loss_map
 from .plot_geometry import phase_diagram as phase_diagram
 from .plot_geometry import token_similarity as token_similarity
 

@@ -20,7 +20,7 @@ from .initialization import Initialization
 if TYPE_CHECKING:  # torch is needed to measure, not to draw
     from .measure import MeasuredExponents
 
-__all__ = ["GEOMETRY_NAMES", "gradient_norms", "phase_diagram", "token_similarity"]
+__all__ = ["GEOMETRY_NAMES", "gradient_norms", "loss_map", "phase_diagram", "token_similarity"]
 
 GEOMETRY_NAMES = {
     "alpha_attn": r"residual strength of attention $\alpha_\mathrm{attn}$",
@@ -132,13 +132,54 @@ def phase_diagram(
             bars = np.array([place - low_bar, high_bar - place])[:, :, None]
             style = {"fmt": "o", "color": color, "mfc": "none", "mew": 1.6, "capsize": 3, "zorder": 5}
             ax.errorbar(*place, xerr=bars[:, 0], yerr=bars[:, 1], label=f"{label}: measured", **style)
-    for axis, dim in (("x", x), ("y", y)):
-        values = diagram[dim].values
-        ax.set(**{f"{axis}label": GEOMETRY_NAMES.get(dim, dim), f"{axis}lim": (values.min(), values.max())})
-        if _is_log_spaced(values):
-            ax.set(**{f"{axis}scale": "log"})
+    _label_axes(ax, diagram, x, y)
+    for limits, dim in ((ax.set_xlim, x), (ax.set_ylim, y)):
+        limits(float(diagram[dim].min()), float(diagram[dim].max()))
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, frameon=False, fontsize="small")
+    return ax
+
+
+def loss_map(
+    runs: xr.Dataset, *, predicted: xr.Dataset | None = None, blind: float | None = None, ax=None
+) -> Axes:
+    """Draw the held-out loss of trained transformers over two hyperparameters, and the lines their exponents predict.
+
+    Parameters
+    ----------
+    runs : Dataset
+        With `test_loss` (nats), dims two hyperparameters, the first drawn to the right; white where not trained.
+    predicted : Dataset, optional
+        From `trainability.predict_transformer`: where each exponent vanishes, and where the prediction ends.
+    blind : float, optional
+        Loss of a guess that looks at no input (`Task.blind_loss`): the top of the colours.
+    ax : Axes, optional
+    """
+    ax = ax or plt.subplots(layout="constrained")[1]
+    x, y = (str(dim) for dim in runs["test_loss"].dims)
+    top = float(np.nanmax(runs["test_loss"])) if blind is None else blind
+    loss = runs["test_loss"].transpose(y, x)
+    shades = ax.pcolormesh(
+        runs[x], runs[y], loss, cmap="viridis", vmax=top, shading="nearest", rasterized=True
+    )
+    ax.figure.colorbar(shades, ax=ax, label="held-out loss (nats)", extend="max")
+    if predicted is not None:
+        lines = {
+            "angle": ("angle exponent = 0", "#d7301f", _LINES["angle"]),
+            "gradient": ("gradient exponent = 0", "#d7301f", _LINES["gradient"]),
+            "boundary": ("predicted limit of training", "white", "dotted"),
+        }
+        for name, (label, color, style) in lines.items():
+            field = predicted[name].transpose(y, x)
+            if float(field.min()) < -_ROUNDING and float(field.max()) > _ROUNDING:
+                ax.contour(
+                    predicted[x], predicted[y], field, [0.0], colors=color, linestyles=style, linewidths=1.8
+                )
+                ax.plot([], [], color=color, ls=style, lw=1.8, label=label)
+        if ax.get_legend_handles_labels()[0]:
+            legend = {"ncols": 2, "fontsize": "small", "facecolor": "0.6", "framealpha": 1}
+            ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), **legend)
+    _label_axes(ax, runs, x, y)
     return ax
 
 
@@ -279,6 +320,15 @@ def _fit(diagram, measured, start):
     found: Any = least_squares(misfit, start, bounds=bounds, diff_step=[1e-3, 1e-3])
     covariance = np.linalg.pinv(found.jac.T @ found.jac, rcond=1e-8, hermitian=True)
     return found.x, np.sqrt(covariance.diagonal())
+
+
+def _label_axes(ax: Axes, diagram: xr.Dataset, x: str, y: str) -> None:
+    """Names and scales of both axes."""
+    for axis, dim in (("x", x), ("y", y)):
+        values = diagram[dim].values
+        ax.set(**{f"{axis}label": GEOMETRY_NAMES.get(dim, dim)})
+        if _is_log_spaced(values):
+            ax.set(**{f"{axis}scale": "log"})
 
 
 def _is_log_spaced(values: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """Where a transformer trains, predicted from both exponents of its initialization, beside what training found."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -135,9 +136,10 @@ def predict_transformer(grid: Grid, trainer: Transformer, *, efolds: float = EFO
     model = trainer.architecture
     # Sinusoids have mean square 1/2.
     start = model.embed_std**2 + (0.5 if model.positions and model.discrete else 0.0)
-    diagram = phase_diagram(init, depth=trainer.n_layers, q=start, **{name: grid[name] for name in grid})
-    largest = np.maximum(abs(diagram["angle"]), abs(diagram["gradient"])) * trainer.n_layers
-    return _said(diagram, largest - efolds).assign_coords(grid.coords())
+    axes: Any = {name: grid[name] for name in grid}
+    diagram = phase_diagram(init, depth=trainer.n_layers, q=start, **axes)
+    sizes = abs(diagram[["angle", "gradient"]]).to_array().max("variable", skipna=False)
+    return _said(diagram, sizes * trainer.n_layers - efolds).assign_coords(grid.coords())
 
 
 def compare_exponents(
@@ -186,7 +188,7 @@ def compare_exponents(
     predictions = {"both exponents": predicted} | {
         name: _said(predicted, size * trainer.n_layers - efolds) for name, size in sizes.items()
     }
-    sizes["larger of both"] = np.maximum(*sizes.values())
+    sizes["larger of both"] = predicted["boundary"] + efolds
     loss = np.nan_to_num(observed["test_loss"].values, nan=np.inf)
     return ExponentComparison(
         predicted=predicted,
