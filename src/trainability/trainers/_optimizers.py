@@ -78,8 +78,8 @@ class Optimizer:
         """What Adam divides its steps by after step t: √(mean of g², unbiased) + eps."""
         return square.sqrt() * self._column(1 / np.sqrt(1 - self.values["beta2"] ** t)) + self.eps
 
-    def warmed(self, t: int) -> np.ndarray:
-        """Share of its learning rate that each member has reached at step t."""
+    def warmed(self, t: int | np.ndarray) -> np.ndarray:
+        """Share of its learning rate that each member has reached at step t, or at steps (step, 1)."""
         warmup = self.values["warmup"]
         with np.errstate(divide="ignore"):
             return np.where(warmup > 0, np.minimum(1, t / warmup), 1.0)

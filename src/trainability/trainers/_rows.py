@@ -57,9 +57,3 @@ class Rows:
 
     def larger(self, a, b):
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
-
-    def root(self, value):
-        e = self.emit
-        kind = ir.FunctionType(e.vector, [e.vector])
-        name = f"llvm.sqrt.v{e.width}f{8 * e.itemsize}"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])

@@ -6,10 +6,13 @@ import numpy as np
 import torch
 
 from .._threads import one_thread
-from ._optimizer_kernels import descend
-from ._transformer_kernel import losses_and_gradients
+from ._optimizer_kernels import arrays_of, descend, numbers_of
+from ._transformer_kernel import losses_and_gradients, train
 from ._transformer_layout import ACTIVATIONS, layout_of, scratch_of, table_of
-from ._transformer_torch import Ensemble, Run
+from ._transformer_torch import DIVERGED, Ensemble, Run
+
+# Numbers of the windows that are cut from the data at a time.
+_BLOCK = 2**13
 
 
 class VectorEnsemble(Ensemble):
@@ -35,7 +38,7 @@ class VectorEnsemble(Ensemble):
         return self._losses(inputs, targets, self.W if W is None else W, gradient), torch.from_numpy(gradient)
 
     def losses(self, inputs, targets) -> torch.Tensor:
-        return self._losses(inputs, targets, self.W, np.empty((0, 0), self.run.dtype))
+        return self._losses(inputs, targets, self.W, np.empty((self.n, 0), self.run.dtype))
 
     def _losses(self, inputs, targets, W, gradient) -> torch.Tensor:
         losses = np.empty(self.n)
@@ -55,6 +58,26 @@ class VectorEnsemble(Ensemble):
 
     def _step(self, t: int, gradient: torch.Tensor, running: torch.Tensor) -> None:
         descend(self.optimizer, t, self.W, gradient, self.memory, running)
+
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        n_steps, size = self.run.n_steps, max(1, _BLOCK // self.orders[0, 0].size // self.run.model.window)
+        running, most = np.ones(self.n, bool), np.empty(self.n)
+        gradient = torch.empty_like(self.W)
+        *method, arrays = arrays_of(self.optimizer, self.W, gradient, self.memory)
+        for start in range(0, n_steps, size):
+            steps = range(start, min(start + size, n_steps))
+            inputs, targets = self.run.task.windows(self.orders[:, steps.start : steps.stop])
+            if not start:
+                most[:] = DIVERGED * self.losses(*self.batch(0)).numpy()
+            losses = np.empty((self.n, len(steps)))
+            train(
+                self.scratch, self.at, self.table, self.numbers, inputs, targets, self.order_of,
+                self.run.task.scored, tuple(method), arrays,
+                numbers_of(self.optimizer, range(steps.start + 1, steps.stop + 1)), most, running, losses,
+            )  # fmt: skip
+            yield start, torch.from_numpy(losses)
+            if not running.any():
+                return
 
 
 def lacks(run: Run) -> str:
@@ -92,8 +115,8 @@ def train_ensembles(
     test = np.empty(n)
     with one_thread(), torch.no_grad():
         for i, ensemble in ensembles(run, values, orders, members):
-            for step, loss in enumerate(ensemble.steps()):
-                seen[i : i + members, step] = loss[: n - i].cpu().numpy()
+            for step, losses in ensemble.blocks():
+                seen[i : i + members, step : step + losses.shape[1]] = losses[: n - i].cpu().numpy()
             held_out = ensemble.test_loss(orders[0].shape[1]).cpu().numpy()
             test[i : i + members] = held_out[: n - i]
     test[~(np.isfinite(seen[:, -1]) & np.isfinite(test))] = np.inf

@@ -7,6 +7,7 @@ stays in the cache. A member is computed from its own numbers alone, in one orde
 import numpy as np
 from numba import njit
 
+from ._optimizer_kernels import update
 from ._products import INNER, product, turn
 from ._rows import ROWS
 from ._transformer_branches import attention, attention_backward, mlp, mlp_backward, weights_gradient
@@ -23,20 +24,23 @@ from ._transformer_layout import (
     UNIT,
     ZERO,
 )
-from ._transformer_vector import add_rows, combine, exponentials, normalise, normalise_backward
+from ._transformer_vector import (
+    add_rows,
+    combine,
+    exponentials,
+    normalise,
+    normalise_backward,
+    read_rows,
+    write_rows,
+    zero,
+)
 
 
 @njit(**INNER)
 def _pack(s, at, table, row):
     """Write a member's weights, and the transposed ones, into the scratch."""
     for start, rows, columns, offset, length, turned, length_t in table:
-        if columns == length:
-            for i in range(rows * columns):
-                s[offset + i] = row[start + i]
-        else:
-            for i in range(rows):
-                for j in range(columns):
-                    s[offset + i * length + j] = row[start + i * columns + j]
+        read_rows(s, offset, length, row, start, rows, columns)
         if turned >= 0:
             turn(s, at.lanes, offset, length, rows, columns, turned, length_t, at.numbers + UNIT)
 
@@ -45,20 +49,7 @@ def _pack(s, at, table, row):
 def _unpack(s, at, table, row):
     """Read the gradient out of the scratch."""
     for start, rows, columns, offset, length, _, _ in table:
-        place = at.gradient + offset
-        if columns == length:
-            for i in range(rows * columns):
-                row[start + i] = s[place + i]
-        else:
-            for i in range(rows):
-                for j in range(columns):
-                    row[start + i * columns + j] = s[place + i * length + j]
-
-
-@njit(**INNER)
-def _zero(s, start, size):
-    for i in range(start, start + size):
-        s[i] = 0
+        write_rows(s, at.gradient + offset, length, row, start, rows, columns)
 
 
 @njit(**INNER)
@@ -144,7 +135,7 @@ def _backward(s, at, n):
         at.outputs,
     )  # fmt: skip
     if at.final_norm:
-        _zero(s, at.dx, rows * stream)
+        zero(s, at.dx, rows * stream)
         _norm_backward(s, at, n, at.dx, at.dy, at.unit_final, at.root, at.gain, at.shift)
     for layer in range(at.layers - 1, -1, -1):
         w, w_t = at.blocks + layer * at.block_size, at.blocks_t + layer * at.block_size_t
@@ -155,7 +146,7 @@ def _backward(s, at, n):
             y = y if at.norm == PRE else x
             alpha, keep = (ALPHA_ATTN, SKIP_ATTN) if branch == 0 else (ALPHA_MLP, SKIP_MLP)
             if at.norm == POST:
-                _zero(s, at.z, rows * stream)
+                zero(s, at.z, rows * stream)
                 _norm_backward(s, at, n, at.z, at.dx, unit, root, gain, shift)
                 combine(s, at.dx, at.z, numbers + UNIT, at.z, numbers + ZERO, count)
             combine(s, at.db, at.dx, numbers + alpha, at.dx, numbers + ZERO, count)
@@ -165,7 +156,7 @@ def _backward(s, at, n):
                 mlp_backward(s, at, n, w, w_t, kept, y)
             if at.residual == NORMED:
                 combine(s, at.dy, at.dy, numbers + UNIT, at.dx, numbers + keep, count)
-                _zero(s, at.dx, rows * stream)
+                zero(s, at.dx, rows * stream)
             elif at.residual != ONE:
                 combine(s, at.dx, at.dx, numbers + keep, at.dx, numbers + ZERO, count)
             if at.norm == PRE:
@@ -185,7 +176,7 @@ def _embed(s, at, inputs, n):
             combine(
                 s, place + row, at.embed + inputs[e, t] * at.stream, one, at.positions + row, one, columns
             )
-        _zero(s, place + at.window * at.stream, (at.rows - at.window) * at.stream)
+        zero(s, place + at.window * at.stream, (at.rows - at.window) * at.stream)
 
 
 @njit(**INNER)
@@ -209,7 +200,7 @@ def _cross_entropy(s, at, targets, scored, weight, n, learn):
             for i in range(ROWS):
                 any_scored = any_scored or (t + i < at.window and scored[t + i])
             if not any_scored:
-                _zero(s, row, ROWS * at.logits)
+                zero(s, row, ROWS * at.logits)
                 continue
             of_targets = 0.0
             for i in range(ROWS):
@@ -233,6 +224,32 @@ def _cross_entropy(s, at, targets, scored, weight, n, learn):
     return total
 
 
+@njit(**INNER)
+def _loss_and_gradient(s, at, table, w, numbers, inputs, targets, scored, g):
+    """Mean loss of one member over the scored positions of its batch; its gradient to g, if g has any place."""
+    learn = len(g) > 0
+    n_examples = len(inputs)
+    weight = 1.0 / (n_examples * scored.sum())
+    _pack(s, at, table, w)
+    for i in range(4):
+        s[at.numbers + ALPHA_ATTN + i] = numbers[i]
+    if learn:
+        zero(s, at.gradient, at.gradient)
+    total = 0.0
+    for first in range(0, n_examples, at.examples):
+        n = min(at.examples, n_examples - first)
+        read, told = inputs[first : first + n], targets[first : first + n]
+        _embed(s, at, read, n)
+        _forward(s, at, n)
+        total += _cross_entropy(s, at, told, scored, weight, n, learn)
+        if learn:
+            _backward(s, at, n)
+            _embed_backward(s, at, read, n)
+    if learn:
+        _unpack(s, at, table, g)
+    return total * weight
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, losses, G):
     """Mean loss of each member over the scored positions of its batch, and its gradient.
@@ -247,28 +264,42 @@ def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, loss
     inputs, targets : (member, example, window) of int
     scored : (window,) of bool
     losses : (member,) float64, filled
-    G : (member, parameter) filled, or (0, 0)
+    G : (member, parameter) filled, or (member, 0)
     """
-    learn = G.size > 0
-    n_examples = inputs.shape[1]
-    weight = 1.0 / (n_examples * scored.sum())
     for member in range(len(W)):
-        _pack(s, at, table, W[member])
-        for i in range(4):
-            s[at.numbers + ALPHA_ATTN + i] = numbers[member, i]
-        if learn:
-            _zero(s, at.gradient, at.gradient)
-        total = 0.0
-        for first in range(0, n_examples, at.examples):
-            n = min(at.examples, n_examples - first)
-            chosen = slice(first, first + n)
-            read, told = inputs[member, chosen], targets[member, chosen]
-            _embed(s, at, read, n)
-            _forward(s, at, n)
-            total += _cross_entropy(s, at, told, scored, weight, n, learn)
-            if learn:
-                _backward(s, at, n)
-                _embed_backward(s, at, read, n)
-        losses[member] = total * weight
-        if learn:
-            _unpack(s, at, table, G[member])
+        losses[member] = _loss_and_gradient(
+            s, at, table, W[member], numbers[member], inputs[member], targets[member], scored, G[member]
+        )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def train(
+    s, at, table, numbers, inputs, targets, order_of, scored, method, arrays, schedule, most, running, losses
+):
+    """Some steps of each member, one member after another so that its numbers stay in the cache.
+
+    Parameters
+    ----------
+    s, at, table, numbers, scored : as for `losses_and_gradients`
+    inputs, targets : (order, step, example, window) of int
+    order_of : (member,) number of the order of its batches
+    method, arrays : the optimizer's number, whether it clips and decays; what `update` takes rows of
+    schedule : (step, member, number) as `numbers_of` makes it
+    most : (member,) losses above which a member has diverged
+    running : (member,) of bool; members that diverge stop and stay as they are
+    losses : (member, step) float64 before each step, inf from divergence on; filled
+    """
+    kind, clips, decays = method
+    for member in range(len(running)):
+        for step in range(len(schedule)):
+            losses[member, step] = np.inf
+            if not running[member]:
+                continue
+            read, told = inputs[order_of[member], step], targets[order_of[member], step]
+            loss = _loss_and_gradient(
+                s, at, table, arrays[0][member], numbers[member], read, told, scored, arrays[1][member]
+            )
+            running[member] = loss <= most[member]  # False where it is not a number
+            if running[member]:
+                losses[member, step] = loss
+                update(kind, clips, decays, arrays, member, schedule[step, member])

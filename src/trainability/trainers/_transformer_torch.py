@@ -118,7 +118,7 @@ class Ensemble:
         """Values named after the parameter groups, as "lr_{}", dealt out to the parameters: (member, parameter)."""
         index = self.run.model.group_index(self.run.groups)
         values = np.stack([self.values[form.format(group)] for group in self.run.groups], axis=1)
-        return self._tensor(values[:, index])
+        return self._tensor(np.take(values, index, axis=1))  # one member's values side by side
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.tensor(values, dtype=self.run.torch_dtype, device=self.run.device)
@@ -185,6 +185,11 @@ class Ensemble:
             if not running.any():
                 return
             self._step(step + 1, gradient, running)
+
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Train; yield the number of a step, and the losses before it and some that follow it, (member, step)."""
+        for step, loss in enumerate(self.steps()):
+            yield step, loss[:, None]
 
     def _step(self, t: int, gradient: torch.Tensor, running: torch.Tensor) -> None:
         """Step number t of the members that run."""

@@ -2,12 +2,14 @@
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._exponential import emit_exp
 from ._rows import ROWS, Rows, constant
 from ._tanh import emit_tanh
 from ._transformer_model import NORM_EPS
+from ._vector import emitter_and_indices
 
 # What stands in for minus infinity where a row of scores is padded or masked.
 MASKED = -1e30
@@ -46,7 +48,7 @@ def normalise(typing, s, x, y, unit, gain, shift, inverse_root, mask, share, row
 
             variances = means_of(add_square)
             one = emit.number(1)
-            scales = [builder.fdiv(one, r.root(builder.fadd(v, emit.number(NORM_EPS)))) for v in variances]
+            scales = [builder.fdiv(one, emit.root(builder.fadd(v, emit.number(NORM_EPS)))) for v in variances]
             for i, scale in enumerate(scales):
                 r.put(scale, builder.add(inverse_root, builder.add(step, constant(i))))
             with r.loop(columns) as loop:
@@ -179,6 +181,53 @@ def add_rows(typing, s, total, x, row, rows, columns):
         return context.get_dummy_value()
 
     return types.void(s, total, x, row, rows, columns), generate
+
+
+@intrinsic
+def zero(typing, s, start, size):
+    """Fill `size` numbers with 0."""
+
+    def generate(context, builder, signature, arguments):
+        emit, (start, size) = emitter_and_indices(context, builder, signature, arguments)
+        place = builder.gep(emit.data, [start])
+        cgutils.memset(builder, place, builder.mul(size, constant(emit.itemsize)), 0)
+        return context.get_dummy_value()
+
+    return types.void(s, start, size), generate
+
+
+def _copy_of_rows(*, out: bool):
+    @intrinsic
+    def copy_rows(typing, s, place, length, row, start, rows, columns):
+        def generate(context, builder, signature, arguments):
+            emit, (place, length, row, start, rows, columns) = emitter_and_indices(
+                context, builder, signature, arguments
+            )
+            data = context.make_array(signature.args[3])(context, builder, row).data
+
+            def copy(here, there, count):
+                pair = [builder.gep(emit.data, [here]), builder.gep(data, [there])]
+                cgutils.raw_memcpy(builder, *(reversed(pair) if out else pair), count, emit.itemsize)
+
+            whole = builder.icmp_signed("==", columns, length)
+            with builder.if_else(whole) as (together, apart):
+                with together:
+                    copy(place, start, builder.mul(rows, columns))
+                with apart, cgutils.for_range(builder, rows) as loop:
+                    here, there = (
+                        emit.at(p, (loop.index, n)) for p, n in ((place, length), (start, columns))
+                    )
+                    copy(here, there, columns)
+            return context.get_dummy_value()
+
+        return types.void(s, place, length, row, start, rows, columns), generate
+
+    return copy_rows
+
+
+# Between `rows` rows of `columns` numbers, one behind another from `start` of the array `row` on, and rows `length`
+# apart in the scratch: into the scratch, and out of it.
+read_rows, write_rows = _copy_of_rows(out=False), _copy_of_rows(out=True)
 
 
 def _valid(emit, key, n_keys, first_query, causal):

@@ -48,10 +48,10 @@ def lanes(dtype) -> int:
 class _Emitter:
     """Loads, stores and arithmetic on the lane vectors of one scratch array, inside an intrinsic."""
 
-    def __init__(self, context, builder, array_type, array):
+    def __init__(self, context, builder, array_type, array, width=None):
         self.context, self.builder = context, builder
         self.scalar = context.get_value_type(array_type.dtype)
-        self.width = lanes(str(array_type.dtype))
+        self.width = width or lanes(str(array_type.dtype))
         self.vector = ir.VectorType(self.scalar, self.width)
         self.itemsize = array_type.dtype.bitwidth // 8
         self.data = context.make_array(array_type)(context, builder, array).data
@@ -106,6 +106,11 @@ class _Emitter:
     def negated(self, value):
         return self.builder.fneg(value)
 
+    def root(self, value):
+        kind = ir.FunctionType(self.vector, [self.vector])
+        name = f"llvm.sqrt.v{self.width}f{8 * self.itemsize}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
+
 
 def _index(context, builder, type_, value):
     return context.cast(builder, value, type_, types.int64)
@@ -119,6 +124,12 @@ def emitter_and_indices(context, builder, signature, arguments):
         for type_, value in zip(signature.args[1:], arguments[1:], strict=True)
     ]
     return emit, rest
+
+
+def emitters(context, builder, signature, arguments, width=None):
+    """An emitter for each argument, all arrays; `width` numbers fill a vector, a register by default."""
+    pairs = zip(signature.args, arguments, strict=True)
+    return [_Emitter(context, builder, type_, array, width) for type_, array in pairs]
 
 
 def _product(*, accumulate: bool, broadcast: bool):
