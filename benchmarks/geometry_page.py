@@ -1,0 +1,244 @@
+"""The page on the geometry map: its figure, its tables, its words. Run by `geometry_map.py`."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch, Rectangle
+from scipy import stats
+
+import trainability as tr
+from trainability import plot
+from trainability._question import BLOCK, share
+from trainability._ranking import rank_correlation
+from trainability._study_tables import baseline_table, distance_table, with_interval
+from trainability.transformer_predictions import EFOLDS, MARGIN, ExponentComparison, learned_status
+
+# Colours of what was predicted and seen.
+OUTCOMES = {
+    "learned, as predicted": "#9ecae1",
+    "did not, as predicted": "#3b3b4f",
+    "learned, against prediction": "#31a354",
+    "did not, against prediction": "#fd8d3c",
+}
+
+# Other margins of the rule, in nats, and other limits of the prediction, to see what hangs on them.
+MARGINS, LIMITS = (0.02, 0.2, 0.6), (3.0, 12.0)
+
+# Ticks of the plane of both exponents, in e-folds over the depth; its axes are asinh of it.
+TICKS = (-30, -10, -3, -1, 0, 1, 3, 10)
+
+
+def draw(found: ExponentComparison, trainer: Any, file: Path) -> None:
+    """Loss over the plane with the lines of both exponents; outcomes; loss over both exponents."""
+    figure, axes = plt.subplots(1, 3, figsize=(15.5, 5.2), layout="constrained")
+    plot.loss_map(found.observed, predicted=found.predicted, blind=trainer.task.blind_loss, ax=axes[0])
+    _outcomes(found, axes[1])
+    _plane(found, trainer, axes[2])
+    for ax in axes[:2]:
+        plot.plain_log_ticks(ax)
+    plot.save(figure, file)
+
+
+def _outcomes(found: ExponentComparison, ax) -> None:
+    said, seen = (m["status"].values == tr.Status.CONVERGED for m in (found.predicted, found.observed))
+    codes = np.select([said & seen, ~said & ~seen, ~said & seen], [0, 1, 2], 3)
+    x, y = found.predicted["status"].dims
+    colors = ListedColormap(list(OUTCOMES.values()))
+    ax.pcolormesh(found.observed[x], found.observed[y], codes.T, cmap=colors, vmin=0, vmax=3, rasterized=True)
+    ax.set(yscale="log", xlabel=plot.name(x), ylabel=plot.name(y))
+    handles = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, fontsize="small")
+
+
+def _plane(found: ExponentComparison, trainer: Any, ax) -> None:
+    depth, blind = trainer.n_layers, trainer.task.blind_loss
+    angle, gradient = (np.arcsinh(depth * found.predicted[n].values) for n in ("angle", "gradient"))
+    loss = found.observed["test_loss"].values
+    order = np.argsort(-loss, axis=None)  # the best on top
+    dots = ax.scatter(
+        angle.flat[order], gradient.flat[order], c=loss.flat[order], s=9, cmap="viridis", vmax=blind
+    )
+    half = np.arcsinh(EFOLDS)
+    ax.add_patch(Rectangle((-half, -half), 2 * half, 2 * half, fill=False, ls=":", lw=1.6, ec="black"))
+    ax.axvline(0, color="#d7301f", lw=1.4)
+    ax.axhline(0, color="#d7301f", lw=1.4, ls="--")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(np.arcsinh(TICKS), [f"{t:+d}" if t else "0" for t in TICKS])
+    ax.set_xlim(angle.min() - 0.2, angle.max() + 0.2)
+    ax.set_ylim(min(gradient.min(), -half) - 0.2, gradient.max() + 0.2)
+    ax.set(xlabel="angle exponent × depth", ylabel="gradient exponent × depth")
+    ax.figure.colorbar(dots, ax=ax, label="held-out loss (nats)", extend="max")
+
+
+def text(found: ExponentComparison, maps: dict[str, xr.Dataset], measured: xr.Dataset, trainer: Any) -> str:
+    """The page."""
+    rules = baseline_table(found.rules).to_markdown(index=False)
+    return TEXT.format(
+        pixels=found.observed["status"].size,
+        parameters=trainer.n_parameters,
+        n_steps=trainer.n_steps,
+        efolds=EFOLDS,
+        margin=MARGIN,
+        blind=trainer.task.blind_loss,
+        learned=_said(found.observed).mean(),
+        predicted=_said(found.predicted).mean(),
+        by=_by(found).to_markdown(index=False),
+        distances=distance_table(found.by).to_markdown(index=False),
+        rules=rules,
+        null=repr(found.null),
+        ranks=_ranks(found, trainer).to_markdown(index=False),
+        luck=_luck(found, maps, trainer).to_markdown(index=False),
+        best=_best(found, trainer),
+        sensitivity=_sensitivity(maps["map"], trainer).to_markdown(index=False),
+        measured=_measured(found, measured).to_markdown(index=False),
+        n_measured=measured["angle"].size,
+        smallest=found.by["both exponents"].smallest_disagreement,
+    )
+
+
+def _said(runs: xr.Dataset) -> np.ndarray:
+    return runs["status"].values == tr.Status.CONVERGED
+
+
+def _by(found: ExponentComparison) -> pd.DataFrame:
+    rows = []
+    for name, one in found.by.items():
+        (both, only_said), (only_seen, neither) = one.confusion.values
+        rows.append(
+            {
+                "predicted from": name,
+                "both learn": both,
+                "neither": neither,
+                "predicted only": only_said,
+                "seen only": only_seen,
+                "agreement": with_interval((one.agreement, one.agreement_interval), ".1%"),
+                "balanced accuracy": with_interval(
+                    (one.balanced_accuracy, one.balanced_accuracy_interval), ".1%"
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _ranks(found: ExponentComparison, trainer: Any) -> pd.DataFrame:
+    loss = found.observed["test_loss"].values
+    signed = {
+        f"{name} exponent, signed": rank_correlation(found.predicted[name].values, loss, BLOCK)
+        for name in ("angle", "gradient")
+    }
+    unsigned = {f"size of the {name}": value for name, value in found.ranks.items()}
+    return pd.DataFrame(
+        {"held-out loss against": name, "rank correlation": with_interval(value)}
+        for name, value in (unsigned | signed).items()
+    )
+
+
+def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) -> pd.DataFrame:
+    """Twins and the prediction against the map, on the pixels that the twins have."""
+    rows = []
+    for name, twin in maps.items():
+        if name == "map":
+            continue
+        here = {dim: twin[dim] for dim in twin["status"].dims}
+        seen = _said(found.observed.sel(here))
+        again = learned_status(twin, trainer.task).values == tr.Status.CONVERGED
+        everywhere = np.ones(seen.shape, bool)
+        rows.append(
+            {
+                "runs with": name,
+                "end alike": with_interval(share(again == seen, everywhere)[:2], ".1%"),
+                "rank correlation of losses": with_interval(
+                    rank_correlation(
+                        found.observed["test_loss"].sel(here).values, twin["test_loss"].values, BLOCK
+                    )
+                ),
+                "prediction right on these pixels": with_interval(
+                    share(_said(found.predicted.sel(here)) == seen, everywhere)[:2], ".1%"
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _best(found: ExponentComparison, trainer: Any) -> str:
+    """Where the tenth of the runs with the least loss lies."""
+    loss = found.observed["test_loss"].values
+    best = loss <= np.quantile(loss, 0.1)
+    parts = []
+    for name in ("angle", "gradient"):
+        low, middle, high = np.quantile(trainer.n_layers * found.predicted[name].values[best], (0, 0.5, 1))
+        parts.append(f"{name} exponents × depth from {low:+.1f} to {high:+.1f} (median {middle:+.1f})")
+    return " and ".join(parts)
+
+
+def _sensitivity(runs: xr.Dataset, trainer: Any) -> pd.DataFrame:
+    rows = []
+    for margin, efolds in (
+        (MARGIN, EFOLDS),
+        *((m, EFOLDS) for m in MARGINS),
+        *((MARGIN, e) for e in LIMITS),
+    ):
+        found = tr.compare_exponents(runs, trainer, margin=margin, efolds=efolds).by["both exponents"]
+        rows.append(
+            {
+                "margin (nats)": f"{margin:g}",
+                "limit (e-folds)": f"{efolds:g}",
+                "learned": int(found.confusion.sel(observed="converged").sum()),
+                "predicted to learn": int(found.confusion.sel(predicted="converged").sum()),
+                "agreement": with_interval((found.agreement, found.agreement_interval), ".1%"),
+                "balanced accuracy": f"{found.balanced_accuracy:.1%}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _measured(found: ExponentComparison, measured: xr.Dataset) -> pd.DataFrame:
+    here = {dim: measured[dim] for dim in measured["angle"].dims}
+    rows = []
+    for name in ("angle", "gradient"):
+        predicted = found.predicted[name].sel(here).values.ravel()
+        off = measured[name].values.ravel() - predicted
+        rows.append(
+            {
+                "exponent": name,
+                "mean difference, nats per block": f"{off.mean():+.3f} ± {off.std(ddof=1) / np.sqrt(off.size):.3f}",
+                "standard deviation": f"{off.std(ddof=1):.3f}",
+                "median standard error of one": f"{float(measured[f'{name}_stderr'].median()):.3f}",
+                "rank correlation": f"{stats.spearmanr(measured[name].values.ravel(), predicted).statistic:.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+TEXT = """# Do two exponents at initialization say where a deep transformer trains?
+
+TODO
+
+{by}
+
+{distances}
+
+{rules}
+
+{null}
+
+{ranks}
+
+{best}
+
+{luck}
+
+{sensitivity}
+
+{measured}
+
+{pixels} {parameters} {n_steps} {efolds} {margin} {blind} {learned} {predicted} {n_measured} {smallest}
+"""
