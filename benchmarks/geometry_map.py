@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import geometry_page
 import numpy as np
 import xarray as xr
 
+import geometry_page
 import trainability as tr
 from trainability.cli_map import read_axis
 from trainability.cli_transformer import AXES, preset_trainer

@@ -149,6 +149,9 @@ def test_maps_without_boundary_or_of_one_dimension_have_no_distance():
     found = compare(as_map(line["x"] > 3, line), as_map(line["x"] > 4, line), outcome="diverged")
     assert found.boundary is None
     assert found.agreement == 63 / 64
+    row = Grid(x=GRID["x"], y=[0.5])
+    split = as_map(row["x"][:, None] > 3, row)
+    assert compare(split, split, outcome="diverged").boundary is None
 
 
 def test_order_of_dims_does_not_matter():

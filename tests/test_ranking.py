@@ -54,3 +54,11 @@ def test_blocks_that_are_alike_widen_the_interval():
 
 def test_nothing_to_tell_apart():
     assert np.isnan(auc(np.arange(4.0), np.ones(4, bool), 1)[0])
+
+
+def test_what_has_a_single_value_has_no_correlation():
+    x, y = numbers(4, 8)
+    for one, other in ((x, np.ones_like(x)), (np.full_like(x, np.inf), y)):
+        value, interval = rank_correlation(one, other, 4)
+        assert np.isnan(value)
+        assert interval == (-1, 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trainability import Status, adam_threshold, study_adam
+from trainability._study_tables import with_interval
 from trainability.claims import Verdict
 from trainability.plot_studies import adam_pictures
 from trainability.trainers import Transformer
@@ -69,3 +70,21 @@ def test_claims_and_figures(study, tmp_path):
     assert all(isinstance(verdict, Verdict) for verdict in verdicts.values())
     for picture in adam_pictures(study):
         picture.figure.savefig(tmp_path / f"{picture.name}.png")
+
+
+def test_what_no_pixel_shows_is_said_in_words(tmp_path):
+    """A plane on which nothing converges has no chaotic runs that converge, and no ROC curve."""
+    plans = study_adam._PLANS
+    least = study_adam._Plan(pixels=3, n_steps=2, every=3, followed=1, times=2, ratios=5, windows=2)
+    study_adam._PLANS = {**plans, "quick": least}
+    try:
+        study = study_adam.adam_study(size="quick")
+    finally:
+        study_adam._PLANS = plans
+    tables = "\n".join(table.to_string() for table in study.tables.values())
+    claims = "\n".join(claim.measured for claim in study.claims)
+    for text in (study.answer, study.notes, tables, claims):
+        assert "nan" not in text.lower()
+    assert "No run whose Lyapunov exponent was taken converges." in study.answer
+    assert study_adam.ALIKE in tables
+    assert with_interval((np.nan, (0.0, 1.0))) == "no such pixel"

@@ -30,7 +30,12 @@ def auc(score: np.ndarray, seen: np.ndarray, side: int) -> Estimate:
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray, side: int) -> Estimate:
-    """Spearman's correlation of two arrays of one shape, with the 95 % interval as in `auc`."""
+    """Spearman's correlation of two arrays of one shape, with the 95 % interval as in `auc`.
+
+    NaN and (-1, 1) where one of them has a single value.
+    """
+    if (x == x.flat[0]).all() or (y == y.flat[0]).all():
+        return np.nan, (-1.0, 1.0)
     weights = _weights(x.shape, side)
     one, other = (_ranks(values, weights) for values in (x, y))
     total = weights.sum(axis=1, keepdims=True)

@@ -15,9 +15,13 @@ def share_of_pixels(right: np.ndarray, counted: np.ndarray) -> tuple[float, tupl
     return share(right, counted)[:2] if counted.any() else (np.nan, (0.0, 1.0))
 
 
-def with_interval(found: tuple[float, tuple[float, float]], form: str = ".2f") -> str:
-    """A number and its interval in one format, as "0.50 (0.40 to 0.60)"."""
+def with_interval(
+    found: tuple[float, tuple[float, float]], form: str = ".2f", *, missing: str = "no such pixel"
+) -> str:
+    """A number and its interval in one format, as "0.50 (0.40 to 0.60)"; `missing` for what is not a number."""
     value, (low, high) = found
+    if np.isnan(value):
+        return missing
     return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 

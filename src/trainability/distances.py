@@ -137,7 +137,9 @@ def boundary_distance(
 
 def zero_lines(field: np.ndarray) -> list[np.ndarray]:
     """Zero lines of a field, each as points (n, 2) in pixel indices, `SPACING` apart at most."""
-    lines = []
+    lines: list[np.ndarray] = []
+    if min(np.shape(field)) < 2:  # a single row has pixels but no line
+        return lines
     for line in contour_generator(z=np.asarray(field, dtype=float)).lines(0.0):
         lengths = np.hypot(*np.diff(line, axis=0).T)
         along = np.concatenate([[0.0], np.cumsum(lengths)])

@@ -51,6 +51,9 @@ LOW, HIGH, TAIL, ROSE, SMALL, SHARE, MOST, AT_EDGE = 1e-2, 1.0, 0.5, 1.1, 0.003,
 MAIN = "initialization"
 STATES = {"first batch": "sharpness_first_batch", MAIN: "sharpness", "small rates": "sharpness_small_rates"}
 
+# What a number that should tell runs apart is said to be where they are of one kind.
+ALIKE = "all alike"
+
 # Runs followed are drawn among pixels whose sharpness at initialization over the threshold is in this range.
 FOLLOWED, SEED = (0.1, 10.0), 0
 
@@ -299,9 +302,9 @@ def _orders_table(orders: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "number": name,
-            "area under the ROC curve, not converged": with_interval(found["auc"]),
-            "rank correlation with the loss at the end": with_interval(found["with the loss"]),
-            "with the exponent": with_interval(found["with the exponent"]),
+            "area under the ROC curve, not converged": with_interval(found["auc"], missing=ALIKE),
+            "rank correlation with the loss at the end": with_interval(found["with the loss"], missing=ALIKE),
+            "with the exponent": with_interval(found["with the exponent"], missing=ALIKE),
         }
         for name, found in orders.items()
     )
@@ -333,11 +336,17 @@ def _along(followed: xr.Dataset) -> pd.DataFrame:
             rows.append(
                 {"outcome": text, "runs": int(here.sum())}
                 | {
-                    f"after {step} steps": f"{np.nanmedian(ratio[:, k]):.3g}"
+                    f"after {step} steps": _median(ratio[:, k])
                     for k, step in enumerate(followed["step"].values)
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _median(ratio: np.ndarray) -> str:
+    """Median of the runs that have not diverged, whose sharpness is a number."""
+    known = ratio[~np.isnan(ratio)]
+    return f"{np.median(known):.3g}" if len(known) else "all diverged"
 
 
 def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
@@ -355,18 +364,27 @@ def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
     grown, converged = chaos["exponent"].values, _converged(chaos)
     chaotic = share_of_pixels(grown > 0, converged)
     (best, agreed), (level, told) = found.best, found.level
-    orders = found.orders
+    aucs = [found.orders[name]["auc"] for name in ("Lyapunov exponent", f"sharpness, {MAIN}")]
     return (
         f"Adam's threshold at initialization, fitted to nothing, agrees with convergence on {main.agreement:.1%} of "
         f"the pixels ({low:.1%} to {high:.1%}); {best_trivial(found.rules)}.{line} Fitted, the best threshold is "
         f"{best:.2g} times Adam's and agrees on {agreed:.1%}. With the sharpness after the first batch the agreement "
         f"is {found.converged['first batch'].agreement:.1%}, with that after training at small rates "
-        f"{found.converged['small rates'].agreement:.1%}. Of the runs that converge "
-        f"{with_interval(chaotic, '.0%')} are chaotic: their finite-time Lyapunov exponent is positive; the "
-        f"exponent that tells them best, fitted, is {level:.2g} nats per step and agrees on {told:.1%}. The "
-        "exponent tells runs that do not converge with an area under the ROC curve of "
-        f"{with_interval(orders['Lyapunov exponent']['auc'])}, the sharpness at initialization with "
-        f"{with_interval(orders[f'sharpness, {MAIN}']['auc'])}."
+        f"{found.converged['small rates'].agreement:.1%}. "
+        + (
+            f"Of the runs that converge {with_interval(chaotic, '.0%')} are chaotic: their finite-time Lyapunov "
+            "exponent is positive. "
+            if converged.any()
+            else "No run whose Lyapunov exponent was taken converges. "
+        )
+        + f"The exponent that tells best which runs converge, fitted, is {level:.2g} nats per step and agrees on "
+        f"{told:.1%}. "
+        + (
+            "All runs with an exponent end alike, so that no number can be said to tell them."
+            if np.isnan(aucs[0][0])
+            else "The exponent tells runs that do not converge with an area under the ROC curve of "
+            f"{with_interval(aucs[0])}, the sharpness at initialization with {with_interval(aucs[1])}."
+        )
     )
 
 
@@ -421,7 +439,7 @@ def _claims(found: _Found, runs: xr.Dataset, followed: xr.Dataset, command: str)
         ),
     ):
         share, interval = share_of_pixels(_converged(runs), counted)
-        measured = f"{share:.1%} of {counted.sum()} runs converge"
+        measured = f"{share:.1%} of {counted.sum()} runs converge" if counted.any() else "no such pixel"
         add(name, WITH_LITERATURE, text, measured, interval, allowed)
     last = followed["ratio"].values[_converged(followed), -1]
     resting = (last >= AT_EDGE[0]) & (last <= AT_EDGE[1])
