@@ -1,11 +1,11 @@
 """Measure the boundaries of the six published conditions: maps, dimensions with intervals, refinement, page, figures.
 
-python benchmarks/measure_conditions.py --out maps                everything: about two hours on one core; resumable
-python benchmarks/measure_conditions.py --out maps --stage measure          from the maps that are there: a minute
+python benchmarks/measure_conditions.py --out maps                everything: about three hours on one core; resumable
+python benchmarks/measure_conditions.py --out maps --stage measure          from the maps that are there: minutes
 python benchmarks/measure_conditions.py --out maps --pixels 64 --only identity --data d.json --stage train,measure
 
-Trains the maps of `PLAN` with the weights, data and batches that the published code draws (needs JAX), measures them,
-writes the numbers to src/trainability/data/measured_dimensions.json, and from them the table of
+Trains the maps of `condition_maps.PLAN` with the weights, data and batches that the published code draws (needs JAX),
+measures them, writes the numbers to src/trainability/data/measured_dimensions.json, and from them the tables of
 docs/measured-dimensions.md and the figures. Maps are stores in the folder `--out`; a run that was stopped goes on
 where it was.
 """
@@ -13,25 +13,39 @@ where it was.
 import argparse
 import json
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 import trainability as tr
+from condition_maps import (
+    BLOCK,
+    FRAME_PIXELS,
+    FRAMES,
+    PLAN,
+    Job,
+    block_store,
+    drawn_blocks,
+    edge_cells,
+    finest,
+    frame_folder,
+    inferred_from,
+    is_complete,
+    stored,
+    trace,
+    train,
+    train_frames,
+)
 from trainability import fractal_dimension, infer_status
-from trainability.conditions import CONDITIONS, reference_draw
+from trainability._question import wilson
+from trainability.conditions import CONDITIONS
 from trainability.published import published_dimension
-from trainability.refinement import trace_boundary
-from trainability.sweep import EXPLORE, is_trained
+from trainability.sweep import is_trained
 
 DOCS = Path(__file__).parents[1] / "docs"
 DATA = DOCS.parent / "src/trainability/data/measured_dimensions.json"
-
-# Side, in pixels, of the blocks in which a refined map is checked against one with every pixel trained.
-BLOCK = 32
 
 # Coarsest resolution at which pixels and edges are counted to see how they grow.
 COARSEST = 64
@@ -39,156 +53,11 @@ COARSEST = 64
 # Windows of this side give the local dimension over a full window.
 LOCAL = 64
 
+# Side from which on the published estimator, with boxes of 10 pixels and more, has a decade of box sizes.
+LEAST_BOXES = 128
+
 # Resamplings of blocks for an interval.
 RESAMPLINGS = 2000
-
-
-@dataclass(frozen=True)
-class Job:
-    """A map to train. `blocks` are trained whole in each stratum of a refined map; of a dense map there are none."""
-
-    condition: str
-    window: str
-    pixels: int
-    blocks: int = 0
-
-    def store(self, out: Path) -> Path:
-        return out / f"{self.condition.replace(' ', '-')}-{self.window}-{self.pixels}.zarr"
-
-    def grid(self) -> tuple[tr.Grid, tr.trainers.MLP]:
-        """Grid, and trainer with the reference's draw."""
-        condition = CONDITIONS[self.condition]
-        if self.window == "full":
-            grid, trainer = condition.full(self.pixels)
-            return grid, reference_draw(trainer)
-        # Zooms are trained at every fourth pixel, every second, and all: each takes over the pixels before.
-        finest = max(job.pixels for job in PLAN if (job.condition, job.window) == (self.condition, "zoom"))
-        finest = max(finest, self.pixels)
-        grid, trainer = condition.zoom(pixels=finest)
-        return every(grid, finest // self.pixels), trainer
-
-
-# Cheap conditions whole, the others refined and checked in blocks; zooms whole.
-PLAN = [
-    Job("identity", "full", 1024),
-    Job("one point", "full", 1024),
-    Job("relu", "full", 1024, blocks=48),
-    Job("tanh", "full", 1024, blocks=24),
-    Job("mini-batch", "full", 1024, blocks=24),
-    Job("offset", "full", 1024, blocks=24),
-    Job("identity", "zoom", 1024),
-    Job("one point", "zoom", 1024),
-    *(Job(name, "zoom", n) for n in (128, 256, 512) for name in ("relu", "tanh", "offset", "mini-batch")),
-]
-
-# Conditions of which a whole zoom is cheap: frames of so many pixels, so many decades from the full window on.
-FRAMES, FRAME_PIXELS, DECADES = ("identity", "one point"), 512, 10
-
-
-def every(grid: tr.Grid, step: int, starts=(0, 0), stops=(None, None)) -> tr.Grid:
-    """Part of a grid: every `step`-th pixel between the starts and the stops."""
-    return tr.Grid(
-        **{
-            name: tr.Axis(axis.values[start:stop:step], axis.scale)
-            for (name, axis), start, stop in zip(grid.axes.items(), starts, stops, strict=True)
-        }
-    )
-
-
-# Training
-
-
-def train(job: Job, out: Path) -> None:
-    """Fill the store of a map, and those of its blocks."""
-    grid, trainer = job.grid()
-    coarser = replace(job, pixels=job.pixels // 2).store(out)
-    known = stored(coarser) if job.window == "zoom" and coarser.exists() else None
-    runs = tr.trainability_map(grid, trainer, store=job.store(out), refine=bool(job.blocks), known=known)
-    for corner in drawn_blocks(runs, job.blocks)[0] if job.blocks else ():
-        part = every(grid, 1, corner, corner + BLOCK)
-        store = block_store(job.store(out), corner)
-        store.parent.mkdir(exist_ok=True)
-        tr.trainability_map(part, trainer, store=store, known=runs)
-
-
-def train_frames(name: str, pixels: int, out: Path) -> None:
-    """Zoom around the condition's point from the full window on, as published."""
-    condition = CONDITIONS[name]
-    grid, trainer = condition.full(pixels)
-    frames = tr.zoom(
-        grid,
-        reference_draw(trainer),
-        condition.zoom_point,
-        decades=DECADES,
-        store=frame_folder(name, pixels, out),
-    )
-    for _ in frames:
-        pass
-
-
-def train_replicate(job: Job, out: Path) -> None:
-    """Train a map again with all weights moved to the next number: what rounding decides shows as a difference."""
-    grid, trainer = job.grid()
-    moved = replace(trainer, weights=tuple(np.nextafter(w, np.inf) for w in trainer.weights))
-    tr.trainability_map(grid, moved, store=replicate_store(job.store(out)))
-
-
-def drawn_blocks(runs: xr.Dataset, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the blocks to check, (n, 2), and how many blocks each stands for.
-
-    Drawn apart among the blocks in which plain tracing has an edge, and among those in which it has none, where
-    islands may have been missed.
-    """
-    status = infer_status(runs).values
-    plain = trace(status, widen=False)
-    held = in_blocks(edge_cells(inferred_from(status, plain))).any(axis=(1, 3))
-    numbers = np.random.default_rng(seed)
-    corners, weights = [], []
-    for stratum in (held, ~held):
-        places = np.argwhere(stratum)
-        chosen = places[numbers.permutation(len(places))[:count]]
-        corners.append(chosen * BLOCK)
-        weights.append(np.full(len(chosen), len(places) / max(len(chosen), 1)))
-    return np.concatenate(corners), np.concatenate(weights)
-
-
-def in_blocks(mask: np.ndarray) -> np.ndarray:
-    """Cut into blocks: (rows of blocks, BLOCK, columns of blocks, BLOCK)."""
-    return mask.reshape(mask.shape[0] // BLOCK, BLOCK, mask.shape[1] // BLOCK, BLOCK)
-
-
-def edge_cells(status: np.ndarray) -> np.ndarray:
-    """Cells with more than one outcome at the pixel of their first corner; the last row and column have none."""
-    edges = np.zeros(status.shape, bool)
-    edges[:-1, :-1] = tr.boundary(status)
-    return edges
-
-
-# Stores
-
-
-def stored(path: Path) -> xr.Dataset:
-    return xr.open_zarr(path, consolidated=False).load()
-
-
-def block_store(store: Path, corner: np.ndarray) -> Path:
-    return store.with_suffix(".blocks") / f"{corner[0]:04d}-{corner[1]:04d}.zarr"
-
-
-def replicate_store(store: Path) -> Path:
-    return store.with_suffix(".replicate.zarr")
-
-
-def frame_folder(name: str, pixels: int, out: Path) -> Path:
-    return out / f"{name.replace(' ', '-')}-frames-{pixels}"
-
-
-def is_complete(store: Path) -> bool:
-    """Whether every pixel of a store is trained or inferred: nothing is left to do."""
-    return store.exists() and not (stored(store)["status"] == tr.Status.PENDING).any()
-
-
-# Measuring
 
 
 def measure(job: Job, out: Path) -> dict:
@@ -198,22 +67,21 @@ def measure(job: Job, out: Path) -> dict:
     status = whole["status"].values
     traced = is_trained(runs["status"].values) if job.blocks else trace(status)
     low, recall, high = sampled_recall(runs, job, out) if job.blocks else (recalled(status, traced),) * 3
-    replicate = replicate_store(job.store(out))
-    found = fractal_dimension(whole, replicate=stored(replicate) if is_complete(replicate) else None)
+    found = fractal_dimension(whole, replicate=replicate(job, "rounding", whole, out))
     counts = scaling(status)
     return {
-        "pixels": job.pixels,
+        **summary(whole, found),
         "dense": not job.blocks,
-        "half_widths": [float(np.ptp(np.log10(runs[d].values))) / 2 for d in runs["status"].dims],
         "trained": float(traced.mean()),
         "recall": recall,
         "recall_interval": [low, high],
-        "dimension": found.value,
-        "interval": list(found.interval),
-        "verdict": found.verdict,
         "reason": found.reason,
         "flip_rate": None if np.isnan(found.flip_rate) else found.flip_rate,
-        "published_estimator": published_dimension(whole, estimator="median_local_slope"),
+        "replicates": {
+            kind: flips(whole, other)
+            for kind in ("rounding", "batches")
+            if (other := replicate(job, kind, whole, out)) is not None
+        },
         "scaling": counts,
         "edge_growth": growth(counts["pixels"], counts["edges"]),
         "trained_growth": growth(counts["pixels"], counts["trained"]),
@@ -221,15 +89,47 @@ def measure(job: Job, out: Path) -> dict:
     }
 
 
-def trace(status: np.ndarray, *, widen: bool = True) -> np.ndarray:
-    """Pixels that refinement would have trained on a map whose outcomes are known where it asks for them."""
-    return trace_boundary(status.shape, lambda wanted: status, step=EXPLORE, widen=widen)
+def summary(runs: xr.Dataset, found: tr.FractalDimension) -> dict:
+    """What is told of every window: where it is, its dimension by two estimators, and how unlike neighbours are."""
+    published = np.nan
+    if found.verdict != "not applicable" and min(runs["status"].shape) >= LEAST_BOXES:
+        published = published_dimension(runs, estimator="median_local_slope")
+    centre = {str(d): float(np.sqrt(runs[d].values[0] * runs[d].values[-1])) for d in runs["status"].dims}
+    return {
+        "pixels": min(runs["status"].shape),
+        "centre": centre,
+        "half_widths": [float(np.ptp(np.log10(runs[d].values))) / 2 for d in runs["status"].dims],
+        "dimension": number(found.value),
+        "interval": [number(end) for end in found.interval],
+        "verdict": found.verdict,
+        "neighbour_rate": number(found.neighbour_rate),
+        "published_estimator": number(published),
+    }
 
 
-def inferred_from(status: np.ndarray, traced: np.ndarray) -> np.ndarray:
-    """Status of all pixels as inferred from those that were traced."""
-    kept = np.where(traced, status, tr.Status.INFERRED).astype(np.int8)
-    return infer_status(xr.Dataset({"status": (("x", "y"), kept)})).values
+def number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def replicate(job: Job, kind: str, runs: xr.Dataset, out: Path) -> xr.Dataset | None:
+    """A replicate's outcomes in the shape of the map, pending between the pixels of its lattice; None without one."""
+    store = job.replicate_store(kind, out)
+    if not is_complete(store):
+        return None
+    lattice = stored(store)["status"].values
+    status = np.full(runs["status"].shape, tr.Status.PENDING, np.int8)
+    step = status.shape[0] // lattice.shape[0]
+    status[::step, ::step] = lattice
+    return runs.assign(status=runs["status"].copy(data=status))
+
+
+def flips(runs: xr.Dataset, other: xr.Dataset) -> dict:
+    """Share of the pixels of a replicate that end otherwise, with a 95 % interval: its pixels lie far apart."""
+    known = is_trained(other["status"].values)
+    rate = float((runs["status"].values != other["status"].values)[known].mean())
+    n = int(known.sum())
+    return {"rate": rate, "interval": list(wilson(rate, n)), "pixels": n}
 
 
 def recalled(status: np.ndarray, traced: np.ndarray) -> float:
@@ -298,49 +198,15 @@ def local_quantiles(runs: xr.Dataset) -> dict[str, float] | None:
     }
 
 
-def measure_frames(name: str, pixels: int, out: Path) -> dict | None:
-    """Measure each frame of a zoom by the published estimator and by ours; None where there is no zoom."""
-    folder = frame_folder(name, pixels, out)
-    frames = sorted(folder.glob("frame_*.zarr")) if folder.exists() else []
-    rows = []
-    for frame in frames:
-        if not is_complete(frame):
-            break
-        runs = stored(frame)
-        found = fractal_dimension(runs)
-        slope = (
-            np.nan
-            if found.verdict == "not applicable"
-            else published_dimension(runs, estimator="median_local_slope")
-        )
-        rows.append((slope, found.value))
-    if not rows:
-        return None
-    slopes, values = np.array(rows).T
-    return {
-        "pixels": pixels,
-        "decades": [round(i * np.log10(2), 3) for i in range(len(rows))],
-        "published_estimator": [None if np.isnan(s) else float(s) for s in slopes],
-        "dimension": [None if np.isnan(v) else float(v) for v in values],
-        "median_published_estimator": float(np.nanmedian(slopes)),
-    }
-
-
-def finest(plan: list[Job], out: Path) -> Iterator[tuple[str, str, Job]]:
-    """Of each window of each condition, the map of most pixels that is complete, blocks included."""
-    for name in CONDITIONS:
-        for window in ("full", "zoom"):
-            jobs = [job for job in plan if (job.condition, job.window) == (name, window)]
-            for job in sorted(jobs, key=lambda job: -job.pixels):
-                store = job.store(out)
-                if is_complete(store) and (
-                    not job.blocks
-                    or all(
-                        is_complete(block_store(store, c)) for c in drawn_blocks(stored(store), job.blocks)[0]
-                    )
-                ):
-                    yield name, window, job
-                    break
+def measure_path(job: Job, plan: list[Job], pixels: int, out: Path) -> list[dict]:
+    """Windows around the zoom's place, from wide to narrow: frames where there are some, else maps."""
+    if job.condition in FRAMES:
+        stores = sorted(frame_folder(job.condition, pixels, out).glob("frame_*.zarr"))
+    else:
+        path = [j for j in plan if (j.condition, j.window) == (job.condition, "path")]
+        stores = [j.store(out) for j in sorted(path, key=lambda j: -j.half_width)]
+    maps = [stored(store) for store in stores if is_complete(store)]
+    return [summary(runs, fractal_dimension(runs)) for runs in maps]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -367,36 +233,30 @@ def main(arguments: list[str] | None = None) -> None:
     if "train" in stages:
         for job in plan:
             train(job, options.out)
-            if job.window == "zoom" and job.condition in FRAMES:
-                train_replicate(job, options.out)
             print("trained", job, flush=True)
         for name in zooms:
             train_frames(name, frame_pixels, options.out)
             print("trained the frames of", name, flush=True)
+    maps = {
+        (name, window): job
+        for window in ("full", "zoom", "typical")
+        for name, job in finest(plan, options.out, window)
+    }
     if "measure" in stages:
         found: dict[str, dict] = {}
-        for name, window, job in finest(plan, options.out):
-            found.setdefault(name, {"published": CONDITIONS[name].dimension})[window] = measure(
-                job, options.out
-            )
+        for (name, window), job in maps.items():
+            numbers = found.setdefault(name, {"published": CONDITIONS[name].dimension})
+            numbers[window] = measure(job, options.out)
+            if window == "zoom":
+                numbers["path"] = measure_path(job, plan, frame_pixels, options.out)
             print("measured", job, flush=True)
-        for name in zooms:
-            frames = measure_frames(name, frame_pixels, options.out)
-            if name in found and frames:
-                found[name]["frames"] = frames
         options.data.parent.mkdir(parents=True, exist_ok=True)
         options.data.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
     if "write" in stages:
         from draw_conditions import write
 
-        write(
-            json.loads(options.data.read_text(encoding="utf8")),
-            {
-                (name, window): stored(job.store(options.out))
-                for name, window, job in finest(plan, options.out)
-            },
-            DOCS,
-        )
+        found = json.loads(options.data.read_text(encoding="utf8"))
+        write(found, {key: stored(job.store(options.out)) for key, job in maps.items()}, DOCS)
 
 
 if __name__ == "__main__":

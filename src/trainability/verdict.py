@@ -147,8 +147,8 @@ def fractal_dimension(runs: Any, *, replicate: Any = None, offsets=None) -> Frac
     Taken in this order. One outcome only: not applicable. Above 5 % unknown pixels, below 8 ulp between pixels,
     or under 20 neighbours that differ: unresolved. A replicate that flips pixels half as often as neighbours
     differ, or a finest-scale dimension that reaches 1.96 within two standard errors, the whole range either
-    agreeing or bending down: noise; with a replicate that hardly flips, that is unresolved: structure finer than
-    the pixel. Finest scale within 0.08 of 1, and the interval reaching 1.03: smooth. A dimension that rises by
+    agreeing or bending down: noise; with a replicate that flips less often, that is unresolved: structure finer
+    than the pixel. Finest scale within 0.08 of 1, and the interval reaching 1.03: smooth. A dimension that rises by
     0.2 towards the pixel (without a replicate that says otherwise), no power law over three octaves, or flips
     in between: unresolved. The rest is fractal.
 
@@ -278,8 +278,10 @@ def _judge(
         text = (
             f"neighbours are as unlike as pixels {_FINE} apart (dimension {finest:.2f} at the finest scale)"
         )
-        if flips <= _FEW_FLIPS:
-            return "unresolved", text + "; the replicate agrees, so there is structure finer than the pixel"
+        if flips < _NOISY_FLIPS:  # not without a replicate
+            return "unresolved", text + (
+                f"; a replicate flips {flips:.0%} as many pixels: the rest is structure finer than the pixel"
+            )
         return "noise", text
     if (
         interval[0] <= _SMOOTH
@@ -288,9 +290,12 @@ def _judge(
     ):
         return "smooth", "the curve is that of a smooth line at the finest scale"
     if finest - coarsest > _ONSET and not flips <= _FEW_FLIPS:
-        return "unresolved", (
-            f"the dimension rises from {coarsest:.2f} to {finest:.2f} towards the pixel, as where noise begins; "
-            "a replicate would tell"
+        text = f"the dimension rises from {coarsest:.2f} to {finest:.2f} towards the pixel, as where noise begins"
+        if np.isnan(flips):
+            return "unresolved", text + "; a replicate would tell"
+        return (
+            "unresolved",
+            text + f"; a replicate flips {flips:.0%} as many pixels as differ from a neighbour",
         )
     span = offsets[fit_range[1] - 1] / offsets[0]
     if span < _LEAST_RANGE:
