@@ -30,35 +30,40 @@ def normalise(typing, s, x, y, unit, gain, shift, inverse_root, mask, share, row
         part = r.scalar(share)
         with r.loop(groups) as group:
             step = builder.mul(group.index, constant(ROWS))
-            at_x, at_y, at_unit = (emit.at(place, (step, row)) for place in (x, y, unit))
-
-            def means_of(term):
-                sums = emit.variables([emit.number(0)] * ROWS)
-                with r.loop(columns) as loop:
-                    keep = emit.load(emit.at(mask, (loop.index, emit.stride)))
-                    for i, place in enumerate(r.places(at_x, row, loop.index)):
-                        term(sums[i], emit.load(place), keep, i)
-                return [builder.fmul(r.total(builder.load(slot)), part) for slot in sums]
-
-            means = means_of(lambda slot, v, keep, i: emit.add_product(slot, v, keep))
-
-            def add_square(slot, v, keep, i):
-                apart = builder.fmul(builder.fsub(v, means[i]), keep)
-                emit.add_product(slot, apart, apart)
-
-            variances = means_of(add_square)
-            one = emit.number(1)
-            scales = [builder.fdiv(one, emit.root(builder.fadd(v, emit.number(NORM_EPS)))) for v in variances]
-            for i, scale in enumerate(scales):
-                r.put(scale, builder.add(inverse_root, builder.add(step, constant(i))))
+            at_x, at_unit = (emit.at(place, (step, row)) for place in (x, unit))
+            sums = emit.variables([emit.number(0)] * ROWS)
             with r.loop(columns) as loop:
-                keep, g, b = (emit.load(emit.at(p, (loop.index, emit.stride))) for p in (mask, gain, shift))
-                sources, betweens, targets = (r.places(p, row, loop.index) for p in (at_x, at_unit, at_y))
-                for i in range(ROWS):
-                    apart = builder.fmul(builder.fsub(emit.load(sources[i]), means[i]), keep)
-                    value = builder.fmul(apart, scales[i])
-                    emit.store(value, betweens[i])
-                    emit.store(emit.fma(value, g, b), targets[i])
+                keep = emit.load(emit.at(mask, (loop.index, emit.stride)))
+                for slot, place in zip(sums, r.places(at_x, row, loop.index), strict=True):
+                    emit.add_product(slot, emit.load(place), keep)
+            means = r.each([builder.fmul(v, part) for v in r.totals([builder.load(slot) for slot in sums])])
+            squares = emit.variables([emit.number(0)] * ROWS)
+            with r.loop(columns) as loop:
+                keep = emit.load(emit.at(mask, (loop.index, emit.stride)))
+                pairs = zip(*(r.places(p, row, loop.index) for p in (at_x, at_unit)), strict=True)
+                for slot, mean, (source, between) in zip(squares, means, pairs, strict=True):
+                    apart = builder.fmul(builder.fsub(emit.load(source), mean), keep)
+                    emit.store(apart, between)
+                    emit.add_product(slot, apart, apart)
+            r.put_totals(r.totals([builder.load(slot) for slot in squares]), builder.add(inverse_root, step))
+        # Roots and divisions are slow: a lane vector of them at a time. There is room behind the last row.
+        count = builder.mul(groups, constant(ROWS))
+        vectors = builder.sdiv(builder.add(count, constant(emit.width - 1)), emit.stride)
+        with r.loop(vectors) as loop:
+            place = emit.at(inverse_root, (loop.index, emit.stride))
+            variance = emit.fma(emit.load(place), part, emit.number(NORM_EPS))
+            emit.store(builder.fdiv(emit.number(1), emit.root(variance)), place)
+        with r.loop(groups) as group:
+            step = builder.mul(group.index, constant(ROWS))
+            at_y, at_unit = (emit.at(place, (step, row)) for place in (y, unit))
+            scales = [r.scalar(emit.at(inverse_root, (1, step), (i, constant(1)))) for i in range(ROWS)]
+            with r.loop(columns) as loop:
+                g, b = (emit.load(emit.at(p, (loop.index, emit.stride))) for p in (gain, shift))
+                pairs = zip(*(r.places(p, row, loop.index) for p in (at_unit, at_y)), strict=True)
+                for scale, (between, target) in zip(scales, pairs, strict=True):
+                    value = builder.fmul(emit.load(between), scale)
+                    emit.store(value, between)
+                    emit.store(emit.fma(value, g, b), target)
         return context.get_dummy_value()
 
     signature = types.void(s, x, y, unit, gain, shift, inverse_root, mask, share, row, groups, columns)
@@ -99,8 +104,10 @@ def normalise_backward(
                     emit.add_product(seconds[i], inner, u)
                 emit.store(gains, for_gain)
                 emit.store(shifts, for_shift)
-            means = [builder.fmul(r.total(builder.load(slot)), part) for slot in firsts]
-            slopes = [builder.fmul(r.total(builder.load(slot)), part) for slot in seconds]
+            means, slopes = (
+                r.each([builder.fmul(v, part) for v in r.totals([builder.load(slot) for slot in slots])])
+                for slots in (firsts, seconds)
+            )
             scales = [
                 r.scalar(builder.add(inverse_root, builder.add(step, constant(i)))) for i in range(ROWS)
             ]
