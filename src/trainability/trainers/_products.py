@@ -53,7 +53,29 @@ def _tile(rows, columns):
 
 
 _tile_16_1, _tile_8_1, _tile_4_1 = _tile(16, 1), _tile(8, 1), _tile(4, 1)
-_tile_8_2, _tile_4_2, _tile_4_4 = _tile(8, 2), _tile(4, 2), _tile(4, 4)
+_tile_8_2, _tile_4_2 = _tile(8, 2), _tile(4, 2)
+_tile_6_4, _tile_4_4 = _tile(6, 4), _tile(4, 4)
+
+
+@njit(**INNER, forceinline=True)
+def column(s, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, size):
+    """`product` of one lane vector, written out where it is called: of small ones the call is a good part."""
+    i = 0
+    while SIXTEEN and rows - i >= 16:
+        _tile_16_1(
+            s, c + i * c_row, c_row, start + i * start_row, start_row, a + i * a_row, a_row, a_k, b, b_k, size
+        )
+        i += 16
+    while rows - i >= 8:
+        _tile_8_1(
+            s, c + i * c_row, c_row, start + i * start_row, start_row, a + i * a_row, a_row, a_k, b, b_k, size
+        )
+        i += 8
+    while i < rows:
+        _tile_4_1(
+            s, c + i * c_row, c_row, start + i * start_row, start_row, a + i * a_row, a_row, a_k, b, b_k, size
+        )
+        i += 4
 
 
 @njit(**INNER)
@@ -64,6 +86,13 @@ def product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, c
         at_c, at_start, at_b = c + j * lanes, start + j * lanes, b + j * lanes
         i = 0
         if SIXTEEN and columns - j >= 4:
+            while rows - i >= 12:
+                for _ in range(2):
+                    _tile_6_4(
+                        s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
+                        a + i * a_row, a_row, a_k, at_b, b_k, size,
+                    )  # fmt: skip
+                    i += 6
             while i < rows:
                 _tile_4_4(
                     s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
@@ -86,24 +115,7 @@ def product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, c
                 i += 4
             j += 2
         else:
-            while SIXTEEN and rows - i >= 16:
-                _tile_16_1(
-                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
-                    a + i * a_row, a_row, a_k, at_b, b_k, size,
-                )  # fmt: skip
-                i += 16
-            while rows - i >= 8:
-                _tile_8_1(
-                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
-                    a + i * a_row, a_row, a_k, at_b, b_k, size,
-                )  # fmt: skip
-                i += 8
-            while i < rows:
-                _tile_4_1(
-                    s, at_c + i * c_row, c_row, at_start + i * start_row, start_row,
-                    a + i * a_row, a_row, a_k, at_b, b_k, size,
-                )  # fmt: skip
-                i += 4
+            column(s, at_c, c_row, at_start, start_row, a, a_row, a_k, at_b, b_k, rows, size)
             j += 1
 
 

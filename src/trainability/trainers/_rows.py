@@ -66,7 +66,8 @@ class Rows:
         while step < together:
             order = [i + width if i & step else i for i in range(width)]
             near, far = (
-                ir.Constant(ir.VectorType(ir.IntType(32), width), [k ^ flip for k in order]) for flip in (0, step)
+                ir.Constant(ir.VectorType(ir.IntType(32), width), [k ^ flip for k in order])
+                for flip in (0, step)
             )
             values = [
                 self.builder.fadd(

@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from ._products import INNER, product, turn
+from ._products import INNER, column, product, turn
 from ._rows import ROWS
 from ._transformer_layout import SCALE, UNIT
 from ._transformer_vector import (
@@ -27,6 +27,14 @@ def _seen(at, j):
     return min(at.rows, (last + at.unit - 1) // at.unit * at.unit)
 
 
+@njit(**INNER, forceinline=True)
+def _heads_product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, columns, size):
+    if columns == 1:
+        column(s, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, size)
+    else:
+        product(s, lanes, c, c_row, start, start_row, a, a_row, a_k, b, b_k, rows, columns, size)
+
+
 @njit(**INNER)
 def _attend(s, at, n, kept):
     """Softmax of the scores of each head and example, and what it makes of the values, one feature a row."""
@@ -43,12 +51,10 @@ def _attend(s, at, n, kept):
             b = qt + h * at.width * queries
             for j in range(columns):
                 c, keys = p + j * lanes, _seen(at, j)
-                product(
-                    s, lanes, c, queries, at.zeros, 0, k, head, 1, b + j * lanes, queries, keys, 1, at.width
-                )
+                column(s, c, queries, at.zeros, 0, k, head, 1, b + j * lanes, queries, keys, at.width)
                 softmax(s, c, queries, at.window, keys // ROWS, j * lanes, at.causal)
                 c_o, keys = ot + h * at.width * queries + j * lanes, min(keys, at.window)
-                product(s, lanes, c_o, queries, at.zeros, 0, v, 1, head, c, queries, wide, 1, keys)
+                column(s, c_o, queries, at.zeros, 0, v, 1, head, c, queries, wide, keys)
 
 
 @njit(**INNER)
@@ -68,25 +74,23 @@ def _attend_backward(s, at, n, kept):
             b = at.dot + h * at.width * queries
             for j in range(columns):
                 c, keys = at.dp + j * lanes, _seen(at, j)
-                product(
-                    s, lanes, c, queries, at.zeros, 0, v, head, 1, b + j * lanes, queries, keys, 1, at.width
-                )
+                column(s, c, queries, at.zeros, 0, v, head, 1, b + j * lanes, queries, keys, at.width)
                 softmax_backward(s, p + j * lanes, c, queries, keys // ROWS, scale)
             for i in range(0, at.rows, unit):  # of keys, and of queries
                 rows = min(unit, at.rows - i)
                 begin = i if at.causal else 0
                 size = at.window - begin
                 a = i * queries + begin
-                product(
+                _heads_product(
                     s, lanes, dv + i * head, head, at.zeros, 0, p + a, queries, 1, do + begin * head, head,
                     rows, across, size,
                 )  # fmt: skip
-                product(
+                _heads_product(
                     s, lanes, dk + i * head, head, at.zeros, 0, at.dp + a, queries, 1, q + begin * head, head,
                     rows, across, size,
                 )  # fmt: skip
                 size = min(at.window, i + unit) if at.causal else at.window
-                product(
+                _heads_product(
                     s, lanes, dq + i * head, head, at.zeros, 0, at.dp + i, 1, queries, k, head,
                     rows, across, size,
                 )  # fmt: skip

@@ -237,23 +237,25 @@ def _copy_of_rows(*, out: bool):
 read_rows, write_rows = _copy_of_rows(out=False), _copy_of_rows(out=True)
 
 
-def _valid(emit, key, n_keys, first_query, causal):
+def _seen(emit, key, n_keys, first_query, causal):
     """Where queries first_query, … in the lanes see the key of this number."""
     builder = emit.builder
-    integers = ir.VectorType(ir.IntType(64), emit.width)
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), emit.width), [0] * emit.width)
-
-    def splat(value):
-        one = builder.insert_element(
-            ir.Constant(integers, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-        )
-        return builder.shuffle_vector(one, ir.Constant(integers, ir.Undefined), zeros)
-
-    lanes = ir.Constant(integers, [constant(i) for i in range(emit.width)])
-    # Without a mask every query is as good as one behind all keys.
-    ahead = builder.select(builder.icmp_signed("!=", causal, constant(0)), first_query, n_keys)
-    seen = builder.icmp_signed(">=", builder.add(lanes, splat(ahead)), splat(key))
-    return builder.and_(seen, builder.icmp_signed("<", splat(key), splat(n_keys)))
+    one = ir.IntType(8 * emit.itemsize)
+    integers = ir.VectorType(one, emit.width)
+    # Without a mask every query is as good as one behind all keys; a key behind the last is ahead of all queries.
+    least = builder.select(
+        builder.icmp_signed("!=", causal, constant(0)), builder.sub(key, first_query), constant(0)
+    )
+    least = builder.select(builder.icmp_signed("<", key, n_keys), least, emit.stride)
+    least = builder.trunc(least, one) if one.width < 64 else least
+    undefined = ir.Constant(integers, ir.Undefined)
+    least = builder.shuffle_vector(
+        builder.insert_element(undefined, least, ir.Constant(ir.IntType(32), 0)),
+        undefined,
+        ir.Constant(ir.VectorType(ir.IntType(32), emit.width), [0] * emit.width),
+    )
+    lanes = ir.Constant(integers, [ir.Constant(one, i) for i in range(emit.width)])
+    return builder.icmp_signed(">=", lanes, least)
 
 
 @intrinsic
@@ -267,7 +269,7 @@ def softmax(typing, s, p, row, n_keys, groups, first_query, causal):
         def rows_of(group):
             step = builder.mul(group.index, constant(ROWS))
             keys = [builder.add(step, constant(i)) for i in range(ROWS)]
-            valid = [_valid(emit, key, n_keys, first_query, causal) for key in keys]
+            valid = [_seen(emit, key, n_keys, first_query, causal) for key in keys]
             return r.places(emit.at(p, (step, row)), row), valid
 
         (top,) = emit.variables([emit.number(MASKED)])
