@@ -12,7 +12,7 @@ from ._transformer_layout import ACTIVATIONS, layout_of, scratch_of, table_of
 from ._transformer_torch import DIVERGED, Ensemble, Run
 
 # Numbers of the windows that are cut from the data at a time.
-_BLOCK = 2**13
+_BLOCK = 2**15
 
 
 class VectorEnsemble(Ensemble):
