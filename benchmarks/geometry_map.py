@@ -22,9 +22,17 @@ from trainability.trainers._transformer_module import initial_blocks
 
 ROOT = Path(__file__).parents[1]
 
-# Runs repeated with one thing changed, on every `EVERY`-th pixel along each axis, to tell luck from hyperparameters.
-EVERY = 2
-TWINS = {"other weights": {"seed": 1}, "other rounding": {"rounding_seed": 0}}
+# Runs repeated with one thing changed, on every so many pixels along each axis: to tell luck from hyperparameters,
+# and what a network learns from what its random blocks pass on.
+TWINS: dict[str, tuple[int, dict[str, float]]] = {
+    "other weights": (2, {"seed": 1}),
+    "other rounding": (2, {"rounding_seed": 0}),
+    "the head alone trained": (4, {f"lr_{group}": 0.0 for group in ("attn", "mlp", "embed", "norm")}),
+}
+
+# Other depths, on every so many pixels, at which a rule that was read off the map is put to the test. It was fixed
+# before they were trained: `geometry_page.SMOOTHED`.
+DEPTHS = {6: 2, 24: 4}
 
 # Networks whose exponents are measured on the weights that were trained: every `MEASURED`-th pixel along each axis.
 MEASURED = 8
@@ -43,9 +51,14 @@ def train_all(out: Path, *, workers: int) -> dict[str, xr.Dataset]:
     trainer = preset_trainer("geometry")
     options: dict[str, Any] = {"tile": TILE, "workers": workers, "progress": True}
     maps = {"map": tr.trainability_map(grid_of(), trainer, store=out / "map.zarr", **options)}
-    for name, changed in TWINS.items():
-        store = out / f"{name.replace(' ', '-')}.zarr"
-        maps[name] = tr.trainability_map(grid_of(EVERY), replace(trainer, **changed), store=store, **options)
+    for name, (every, changed) in TWINS.items():
+        store, twin = out / f"{name.replace(' ', '-')}.zarr", replace(trainer, **changed)
+        maps[name] = tr.trainability_map(grid_of(every), twin, store=store, **options)
+    for depth, every in DEPTHS.items():
+        deep = replace(trainer, n_layers=depth)
+        maps[f"{depth} blocks"] = tr.trainability_map(
+            grid_of(every), deep, store=out / f"depth-{depth}.zarr", **options
+        )
     return maps
 
 

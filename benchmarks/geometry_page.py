@@ -17,8 +17,9 @@ from scipy import stats
 import trainability as tr
 from trainability import plot
 from trainability._question import BLOCK, share
-from trainability._ranking import rank_correlation
+from trainability._ranking import auc, rank_correlation
 from trainability._study_tables import baseline_table, distance_table, with_interval
+from trainability._threshold_maps import best_threshold
 from trainability.transformer_predictions import EFOLDS, MARGIN, ExponentComparison, learned_status
 
 # Colours of what was predicted and seen.
@@ -44,6 +45,10 @@ def draw(found: ExponentComparison, trainer: Any, file: Path) -> None:
     _plane(found, trainer, axes[2])
     for ax in axes[:2]:
         plot.plain_log_ticks(ax)
+    for ax, title in zip(
+        axes, ("what was learned", "predicted and seen", "over both exponents"), strict=True
+    ):
+        ax.set_title(title)
     plot.save(figure, file)
 
 
@@ -94,7 +99,7 @@ def text(found: ExponentComparison, maps: dict[str, xr.Dataset], measured: xr.Da
         distances=distance_table(found.by).to_markdown(index=False),
         rules=rules,
         null=repr(found.null),
-        ranks=_ranks(found, trainer).to_markdown(index=False),
+        orders=_orders(found, trainer).to_markdown(index=False),
         luck=_luck(found, maps, trainer).to_markdown(index=False),
         best=_best(found, trainer),
         sensitivity=_sensitivity(maps["map"], trainer).to_markdown(index=False),
@@ -128,17 +133,40 @@ def _by(found: ExponentComparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _ranks(found: ExponentComparison, trainer: Any) -> pd.DataFrame:
-    loss = found.observed["test_loss"].values
-    signed = {
-        f"{name} exponent, signed": rank_correlation(found.predicted[name].values, loss, BLOCK)
-        for name in ("angle", "gradient")
+def _orders(found: ExponentComparison, trainer: Any) -> pd.DataFrame:
+    """How well each number orders the losses, and tells runs that did not learn."""
+    loss, lost = found.observed["test_loss"].values, ~_said(found.observed)
+    rows = []
+    for name, values in _numbers(found, trainer).items():
+        rank, told = rank_correlation(values, loss, BLOCK), auc(values, lost, BLOCK)
+        # A number that is small where nothing is learned orders as well the other way round.
+        sign = -1 if told[0] < 0.5 else 1
+        cut, agreement = best_threshold(sign * values, lost)
+        rows.append(
+            {
+                "number": name,
+                "rank correlation with the loss": with_interval(rank, "+.2f"),
+                "area under the ROC curve": with_interval(told),
+                "best cut, fitted": f"learns {'below' if sign > 0 else 'above'} {sign * cut:+.2f}",
+                "agrees on": f"{agreement:.1%}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _numbers(found: ExponentComparison, trainer: Any) -> dict[str, np.ndarray]:
+    """What might order runs; exponents times the depth."""
+    angle, gradient = (trainer.n_layers * found.predicted[n].values for n in ("angle", "gradient"))
+    alpha = found.predicted["alpha_attn"].values
+    return {
+        "size of the angle exponent": abs(angle),
+        "size of the gradient exponent": abs(gradient),
+        "larger of both sizes": np.maximum(abs(angle), abs(gradient)),
+        "angle exponent, signed": angle,
+        "gradient exponent, signed": gradient,
+        "gradient less angle exponent": gradient - angle,
+        "alpha_attn alone": np.broadcast_to(alpha[:, None], angle.shape),
     }
-    unsigned = {f"size of the {name}": value for name, value in found.ranks.items()}
-    return pd.DataFrame(
-        {"held-out loss against": name, "rank correlation": with_interval(value)}
-        for name, value in (unsigned | signed).items()
-    )
 
 
 def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) -> pd.DataFrame:
@@ -230,7 +258,7 @@ TODO
 
 {null}
 
-{ranks}
+{orders}
 
 {best}
 

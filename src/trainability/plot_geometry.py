@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from scipy.ndimage import map_coordinates
 from scipy.optimize import least_squares
@@ -165,20 +166,19 @@ def loss_map(
     ax.figure.colorbar(shades, ax=ax, label="held-out loss (nats)", extend="max")
     if predicted is not None:
         lines = {
-            "angle": ("angle exponent = 0", "#d7301f", _LINES["angle"]),
-            "gradient": ("gradient exponent = 0", "#d7301f", _LINES["gradient"]),
-            "boundary": ("predicted limit of training", "white", "dotted"),
+            "angle": ("angle exponent = 0", _COLORS[0], _LINES["angle"]),
+            "gradient": ("gradient exponent = 0", _COLORS[0], _LINES["gradient"]),
+            "boundary": ("predicted limit of training", "black", "dotted"),
         }
+        seen_on_all = [withStroke(linewidth=3.2, foreground="white")]
         for name, (label, color, style) in lines.items():
             field = predicted[name].transpose(y, x)
             if float(field.min()) < -_ROUNDING and float(field.max()) > _ROUNDING:
-                ax.contour(
-                    predicted[x], predicted[y], field, [0.0], colors=color, linestyles=style, linewidths=1.8
-                )
+                drawn = ax.contour(predicted[x], predicted[y], field, [0.0], colors=color, linestyles=style)
+                drawn.set(linewidths=1.8, path_effects=seen_on_all)
                 ax.plot([], [], color=color, ls=style, lw=1.8, label=label)
         if ax.get_legend_handles_labels()[0]:
-            legend = {"ncols": 2, "fontsize": "small", "facecolor": "0.6", "framealpha": 1}
-            ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), **legend)
+            ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, frameon=False, fontsize="small")
     _label_axes(ax, runs, x, y)
     return ax
 
