@@ -1,5 +1,6 @@
 """The page on the geometry map: its figure, its tables, its words. Run by `geometry_map.py`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ OUTCOMES = {
 
 # Other margins of the rule, in nats, and other limits of the prediction, to see what hangs on them.
 MARGINS, LIMITS = (0.02, 0.2, 0.6), (3.0, 12.0)
+
+# A rule read off the map of 12 blocks, the best cut of the gradient less the angle exponent, times the depth; and that of
+# alpha_attn beside it. Fixed here before networks of other depths were trained.
+SMOOTHED, STRENGTH = 2.2, 0.49
 
 # Ticks of the plane of both exponents, in e-folds over the depth; its axes are asinh of it.
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10)
@@ -102,6 +107,7 @@ def text(found: ExponentComparison, maps: dict[str, xr.Dataset], measured: xr.Da
         orders=_orders(found, trainer).to_markdown(index=False),
         luck=_luck(found, maps, trainer).to_markdown(index=False),
         best=_best(found, trainer),
+        depths=_depths(maps, trainer).to_markdown(index=False),
         sensitivity=_sensitivity(maps["map"], trainer).to_markdown(index=False),
         measured=_measured(found, measured).to_markdown(index=False),
         n_measured=measured["angle"].size,
@@ -173,7 +179,7 @@ def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) 
     """Twins and the prediction against the map, on the pixels that the twins have."""
     rows = []
     for name, twin in maps.items():
-        if name == "map":
+        if name == "map" or name.endswith(" blocks"):
             continue
         here = {dim: twin[dim] for dim in twin["status"].dims}
         seen = _said(found.observed.sel(here))
@@ -194,6 +200,37 @@ def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) 
             }
         )
     return pd.DataFrame(rows)
+
+
+def _depths(maps: dict[str, xr.Dataset], trainer: Any) -> pd.DataFrame:
+    """The rules read off the map, at other depths; and the best cuts there, fitted."""
+    rows = []
+    for name, runs in maps.items():
+        if not name.endswith(" blocks"):
+            continue
+        found = tr.compare_exponents(runs, replace(trainer, n_layers=int(name.split()[0])))
+        numbers = _numbers(found, replace(trainer, n_layers=int(name.split()[0])))
+        seen, everywhere = _said(found.observed), np.ones(found.observed["status"].shape, bool)
+        smoothed, strength = numbers["gradient less angle exponent"], numbers["alpha_attn alone"]
+        rules = {
+            f"attention smooths less than {SMOOTHED:g} e-folds": smoothed < SMOOTHED,
+            f"alpha_attn below {STRENGTH:g}": strength < STRENGTH,
+            f"neither exponent beyond {EFOLDS:g} e-folds": _said(found.predicted),
+            "all learn": everywhere,
+        }
+        rows += [
+            {
+                "depth": name,
+                "pixels": seen.size,
+                "learned": f"{seen.mean():.0%}",
+                "rule": rule,
+                "agreement": with_interval(share(says == seen, everywhere)[:2], ".1%"),
+            }
+            for rule, says in rules.items()
+        ]
+        rows[-4]["best cut there"] = f"{best_threshold(smoothed, ~seen)[0]:.2f}"
+        rows[-3]["best cut there"] = f"{best_threshold(strength, ~seen)[0]:.2f}"
+    return pd.DataFrame(rows).fillna("–")
 
 
 def _best(found: ExponentComparison, trainer: Any) -> str:
@@ -263,6 +300,8 @@ TODO
 {best}
 
 {luck}
+
+{depths}
 
 {sensitivity}
 
