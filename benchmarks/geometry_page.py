@@ -19,7 +19,7 @@ import trainability as tr
 from trainability import plot
 from trainability._question import BLOCK, share
 from trainability._ranking import auc, rank_correlation
-from trainability._study_tables import baseline_table, distance_table, with_interval
+from trainability._study_tables import baseline_table, best_trivial, distance_table, with_interval
 from trainability._threshold_maps import best_threshold
 from trainability.transformer_predictions import EFOLDS, MARGIN, ExponentComparison, learned_status
 
@@ -34,8 +34,8 @@ OUTCOMES = {
 # Other margins of the rule, in nats, and other limits of the prediction, to see what hangs on them.
 MARGINS, LIMITS = (0.02, 0.2, 0.6), (3.0, 12.0)
 
-# A rule read off the map of 12 blocks, the best cut of the gradient less the angle exponent, times the depth; and that of
-# alpha_attn beside it. Fixed here before networks of other depths were trained.
+# Rules read off the map of 12 blocks: the best cut of the gradient less the angle exponent, times the depth, and that
+# of alpha_attn. Fixed here before networks of other depths were trained.
 SMOOTHED, STRENGTH = 2.2, 0.49
 
 # Ticks of the plane of both exponents, in e-folds over the depth; its axes are asinh of it.
@@ -90,9 +90,20 @@ def _plane(found: ExponentComparison, trainer: Any, ax) -> None:
 
 def text(found: ExponentComparison, maps: dict[str, xr.Dataset], measured: xr.Dataset, trainer: Any) -> str:
     """The page."""
-    rules = baseline_table(found.rules).to_markdown(index=False)
+    by, loss = found.by["both exponents"], found.observed["test_loss"].values
+    tables = {
+        "by": _by(found),
+        "distances": distance_table(found.by),
+        "rules": baseline_table(found.rules),
+        "orders": _orders(found, trainer),
+        "luck": _luck(found, maps, trainer),
+        "depths": _depths(maps, trainer),
+        "sensitivity": _sensitivity(maps["map"], trainer),
+        "measured": _measured(found, measured),
+    }
     return TEXT.format(
-        pixels=found.observed["status"].size,
+        **{name: _markdown(table) for name, table in tables.items()},
+        pixels=loss.size,
         parameters=trainer.n_parameters,
         n_steps=trainer.n_steps,
         efolds=EFOLDS,
@@ -100,19 +111,20 @@ def text(found: ExponentComparison, maps: dict[str, xr.Dataset], measured: xr.Da
         blind=trainer.task.blind_loss,
         learned=_said(found.observed).mean(),
         predicted=_said(found.predicted).mean(),
-        by=_by(found).to_markdown(index=False),
-        distances=distance_table(found.by).to_markdown(index=False),
-        rules=rules,
+        agreement=with_interval((by.agreement, by.agreement_interval), ".1%"),
+        best_trivial=best_trivial(found.rules),
         null=repr(found.null),
-        orders=_orders(found, trainer).to_markdown(index=False),
-        luck=_luck(found, maps, trainer).to_markdown(index=False),
         best=_best(found, trainer),
-        depths=_depths(maps, trainer).to_markdown(index=False),
-        sensitivity=_sensitivity(maps["map"], trainer).to_markdown(index=False),
-        measured=_measured(found, measured).to_markdown(index=False),
         n_measured=measured["angle"].size,
-        smallest=found.by["both exponents"].smallest_disagreement,
+        smallest=by.smallest_disagreement,
+        smoothed=SMOOTHED,
+        strength=STRENGTH,
     )
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.values]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def _said(runs: xr.Dataset) -> np.ndarray:

@@ -18,8 +18,8 @@ CLAIMS = ("two-cycle-threshold", "deepest-rates-are-distinct", "critical-initial
 def make_small(folder: Path) -> None:
     """Shrink the studies, leave few claims, and count tiles."""
     study_product_map._SIZES["quick"] = (24, 200, 8, 328, 8, 60, 10)
-    plan = study_adam._PLANS["quick"]
-    study_adam._PLANS["quick"] = replace(plan, pixels=6, n_steps=20, every=3, followed=2, times=2, windows=4)
+    plan = study_adam.PLANS["quick"]
+    study_adam.PLANS["quick"] = replace(plan, pixels=6, n_steps=20, every=3, followed=2, times=2, windows=4)
     tests = claim_tests()
     validation.claim_tests = lambda: {name: tests[name] for name in CLAIMS}
     validation.STUDIES = {name: STUDIES[name] for name in ("product-map", "adam")}

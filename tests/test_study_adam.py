@@ -12,12 +12,12 @@ from trainability.trainers import Transformer
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    plans = study_adam._PLANS
-    tiny = study_adam._Plan(pixels=6, n_steps=20, every=3, followed=2, times=2, ratios=11, windows=4)
-    study_adam._PLANS = {**plans, "quick": tiny}
+    plans = study_adam.PLANS
+    tiny = study_adam.Plan(pixels=6, n_steps=20, every=3, followed=2, times=2, ratios=11, windows=4)
+    study_adam.PLANS = {**plans, "quick": tiny}
     stores = tmp_path_factory.mktemp("stores")
     yield study_adam.adam_study(size="quick", stores=stores)
-    study_adam._PLANS = plans
+    study_adam.PLANS = plans
 
 
 def test_prediction_is_where_the_sharpness_of_each_state_says(study):
@@ -74,13 +74,13 @@ def test_claims_and_figures(study, tmp_path):
 
 def test_what_no_pixel_shows_is_said_in_words(tmp_path):
     """A plane on which nothing converges has no chaotic runs that converge, and no ROC curve."""
-    plans = study_adam._PLANS
-    least = study_adam._Plan(pixels=3, n_steps=2, every=3, followed=1, times=2, ratios=5, windows=2)
-    study_adam._PLANS = {**plans, "quick": least}
+    plans = study_adam.PLANS
+    least = study_adam.Plan(pixels=3, n_steps=2, every=3, followed=1, times=2, ratios=5, windows=2)
+    study_adam.PLANS = {**plans, "quick": least}
     try:
         study = study_adam.adam_study(size="quick")
     finally:
-        study_adam._PLANS = plans
+        study_adam.PLANS = plans
     tables = "\n".join(table.to_string() for table in study.tables.values())
     claims = "\n".join(claim.measured for claim in study.claims)
     for text in (study.answer, study.notes, tables, claims):

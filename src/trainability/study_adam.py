@@ -1,7 +1,7 @@
 """Adam against maps of transformers: linear stability, the boundary of trainability, and chaos of training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,55 +28,38 @@ from ._threshold_maps import (
     near_predicted,
     threshold_map,
 )
-from .adam_stability import adam_sharpness, adam_threshold
+from .adam_runs import (
+    HIGH,
+    LOW,
+    MAIN,
+    PLANS,
+    SMALL,
+    STATES,
+    TAIL,
+    Plan,
+    follow,
+    take_exponents,
+    train_plane,
+    trainer_of,
+)
+from .adam_stability import adam_threshold
 from .baselines import compare_baselines
 from .claims import Claim, Verdict
 from .comparison import Comparison, compare
-from .grid import Axis, Grid, log_axis
 from .significance import ShiftNull, shift_null
-from .studies import Study, check_size, store_of
-from .sweep import Status, trainability_map
-from .trainers import Transformer, TransformerTangent
+from .studies import Study, check_size
+from .sweep import Status
 
 PAPER = "arXiv:2501.04286"
 WITH_LITERATURE = f"{PAPER}, with the edge of stability of Adam, arXiv:2207.14484"
 
-# Fixed before the comparison, as are the sizes below: learning rates of both groups; the convergence rule, a mean
-# loss over the last twentieth below half of the first; a loss above 1.1 times the first as the mark of
-# instability, the first losses of other batches lying within a few percent; the small rate; shares that support
-# the claims; the range of the sharpness over the threshold that counts as resting there.
-LOW, HIGH, TAIL, ROSE, SMALL, SHARE, MOST, AT_EDGE = 1e-2, 1.0, 0.5, 1.1, 0.003, 0.95, 0.5, (0.5, 2.0)
-
-# The state whose threshold is the study's prediction and the others it is set beside, with the name of the sharpness.
-MAIN = "initialization"
-STATES = {"first batch": "sharpness_first_batch", MAIN: "sharpness", "small rates": "sharpness_small_rates"}
+# Fixed before the comparison, as are the sizes and rates of `adam_runs`: a loss above 1.1 times the first as the mark
+# of instability, the first losses of other batches lying within a few percent; shares that support the claims; the
+# range of the sharpness over the threshold that counts as resting there.
+ROSE, SHARE, MOST, AT_EDGE = 1.1, 0.95, 0.5, (0.5, 2.0)
 
 # What a number that should tell runs apart is said to be where they are of one kind.
 ALIKE = "all alike"
-
-# Runs followed are drawn among pixels whose sharpness at initialization over the threshold is in this range.
-FOLLOWED, SEED = (0.1, 10.0), 0
-
-# Networks trained and probed together: bounds the memory to about half a gigabyte, and changes no number.
-TOGETHER, PROBED = 32, 8
-
-
-@dataclass(frozen=True)
-class _Plan:
-    pixels: int
-    n_steps: int
-    every: int  # pixels along an axis from one exponent to the next
-    followed: int
-    times: int  # steps at which the sharpness of the runs followed is taken
-    ratios: int  # of the learning rates, at which the sharpness of a state is taken
-    windows: int  # of text, that a Hessian is the mean over: its eigenvalue settles to a few percent at 256
-
-
-_PLANS = {
-    "quick": _Plan(pixels=12, n_steps=100, every=4, followed=3, times=2, ratios=7, windows=64),
-    "standard": _Plan(pixels=32, n_steps=150, every=4, followed=12, times=4, ratios=25, windows=256),
-    "full": _Plan(pixels=128, n_steps=300, every=2, followed=200, times=9, ratios=49, windows=1024),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,27 +124,19 @@ def adam_study(
     ValueError: size='huge' is none of quick, standard, full; choose one of them
     """
     check_size(size)
-    plan = _PLANS[size]
+    plan = PLANS[size]
     options: dict[str, Any] = {"workers": workers, "progress": progress}
-    trainer = Transformer.tiny(
-        n_steps=plan.n_steps, n_records=plan.n_steps, converged_below=TAIL, members=TOGETHER
-    )
-    axis = log_axis(LOW, HIGH, plan.pixels)
-    grid = Grid(lr_attn=axis, lr_rest=axis)
-    observed = trainability_map(grid, trainer, store=store_of(stores, "map"), tile=(8, 8), **options)
-    runs = _judged(observed, _sharpness(plan, grid, trainer))
-    chaos = runs.isel(dict.fromkeys(grid, slice(None, None, plan.every))).merge(
-        _exponents(plan, axis, store_of(stores, "tangent"), **options)
-    )
-    followed = _follow(plan, trainer, runs)
-    found = _find(plan, runs, chaos, adam_threshold(trainer.beta1))
+    runs = train_plane(plan, stores, **options)
+    chaos = take_exponents(plan, runs, stores, **options)
+    followed = follow(plan, runs)
+    found = _find(plan, runs, chaos, adam_threshold(trainer_of(plan).beta1))
     return Study(
         name="adam",
         title="Adam and small transformers",
         question="Where does Adam train a transformer: how much of the boundary is linear stability, how much chaos?",
         answer=_answer(found, runs, chaos),
         runs={
-            "map": runs.assign_attrs(observed.attrs | {"title": "a decoder of two blocks, trained by Adam"}),
+            "map": runs.assign_attrs(title="a decoder of two blocks, trained by Adam"),
             "chaos": chaos.assign_attrs(title="Lyapunov exponents of training, every few pixels"),
             "training": followed,
         },
@@ -193,63 +168,11 @@ def adam_study(
     )
 
 
-def _sharpness(plan: _Plan, grid: Grid, trainer: Transformer) -> dict[str, xr.DataArray]:
-    """Largest eigenvalue of (D/P)^½ H (D/P)^½ at each pixel, by the names of `STATES`."""
-    trainer = replace(trainer, members=PROBED)
-    options: dict[str, Any] = {"n_ratios": plan.ratios, "n_windows": plan.windows}
-    at = {"first batch": (0.0, 1), MAIN: (0.0, plan.n_steps), "small rates": (SMALL, plan.n_steps)}
-    return {
-        name: adam_sharpness(grid, trainer, lr=at[state][0], step=at[state][1], **options)
-        for state, name in STATES.items()
-    }
-
-
-def _judged(observed: xr.Dataset, sharpness: dict[str, xr.DataArray]) -> xr.Dataset:
-    """The map, with the largest loss of each run over its first in the place of its trace, and the sharpness."""
-    largest = observed["trace"].max("record").assign_attrs(long_name="largest loss over the first")
-    return observed.drop_vars("trace").assign({"largest_ratio": largest, **sharpness})
-
-
-def _exponents(plan: _Plan, axis: Axis, store: Path | None, **options: Any) -> xr.Dataset:
-    """Finite-time Lyapunov exponents of every few of the runs."""
-    few = Axis(axis.values[:: plan.every], axis.scale)
-    trainer = TransformerTangent.tiny(n_steps=plan.n_steps, converged_below=TAIL, members=TOGETHER)
-    found = trainability_map(Grid(lr_attn=few, lr_rest=few), trainer, store=store, tile=(4, 8), **options)
-    return found.drop_vars("status")
-
-
-def _follow(plan: _Plan, trainer: Transformer, runs: xr.Dataset) -> xr.Dataset:
-    """Sharpness over the threshold along training of a random sample of runs; dims (run, step)."""
-    threshold = adam_threshold(trainer.beta1)
-    ratio = runs["sharpness"].values / threshold
-    near = np.argwhere((ratio > FOLLOWED[0]) & (ratio < FOLLOWED[1]))
-    order = np.random.default_rng(SEED).permutation(len(near))
-    chosen = near[np.sort(order[: plan.followed])]
-    pixels = {name: runs[name].values[chosen[:, k]] for k, name in enumerate(("lr_attn", "lr_rest"))}
-    steps = np.unique(np.geomspace(1, plan.n_steps, plan.times).round().astype(int))
-    found = replace(trainer, members=PROBED).sharpness(
-        pixels, steps=steps.tolist(), preconditioned=True, rates=pixels, n_windows=plan.windows
-    )
-    return xr.Dataset(
-        {
-            "ratio": (
-                ("run", "step"),
-                found.value / threshold,
-                {"long_name": "sharpness over the threshold"},
-            ),
-            "status": ("run", runs["status"].values[tuple(chosen.T)], runs["status"].attrs),
-            **{name: ("run", values) for name, values in pixels.items()},
-        },
-        coords={"step": steps},
-        attrs={"title": "sharpness along training"},
-    )
-
-
 def _converged(runs: xr.Dataset) -> np.ndarray:
     return runs["status"].values == Status.CONVERGED
 
 
-def _find(plan: _Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) -> _Found:
+def _find(plan: Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) -> _Found:
     scores = {state: xr.apply_ufunc(np.log10, runs[name] / threshold) for state, name in STATES.items()}
     asked = {state: threshold_map(score, ("converged", "not")) for state, score in scores.items()}
     rose = threshold_map(runs["largest_ratio"] - ROSE, ("stable", "unstable"))
@@ -277,7 +200,7 @@ def _find(plan: _Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) ->
     )
 
 
-def _orders(plan: _Plan, chaos: xr.Dataset, grown: xr.DataArray) -> dict[str, dict[str, Estimate]]:
+def _orders(plan: Plan, chaos: xr.Dataset, grown: xr.DataArray) -> dict[str, dict[str, Estimate]]:
     """How well each number tells runs that do not converge, on the pixels that have an exponent."""
     shape, lost = grown.shape, ~_converged(chaos)
     side = max(BLOCK // plan.every, 1)  # as many decades as elsewhere
@@ -457,7 +380,7 @@ def _claims(found: _Found, runs: xr.Dataset, followed: xr.Dataset, command: str)
     return tuple(claims)
 
 
-def _settings(size: str, plan: _Plan, found: _Found) -> dict[str, Any]:
+def _settings(size: str, plan: Plan, found: _Found) -> dict[str, Any]:
     return {
         "size": size,
         "pixels": plan.pixels,
