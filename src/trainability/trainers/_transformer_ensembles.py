@@ -7,7 +7,7 @@ import torch
 
 from .._threads import one_thread
 from ._optimizer_kernels import arrays_of, descend, numbers_of
-from ._transformer_kernel import losses_and_gradients, train
+from ._transformer_kernel import train
 from ._transformer_layout import ACTIVATIONS, layout_of, scratch_of, table_of
 from ._transformer_torch import DIVERGED, Ensemble, Run
 
@@ -34,26 +34,27 @@ class VectorEnsemble(Ensemble):
         self.numbers = np.stack([alphas, skips], axis=2).reshape(self.n, 4).astype(run.dtype)
 
     def loss_and_gradient(self, inputs, targets, W=None) -> tuple[torch.Tensor, torch.Tensor]:
-        gradient = np.empty(self.W.shape, self.run.dtype)
-        return self._losses(inputs, targets, self.W if W is None else W, gradient), torch.from_numpy(gradient)
+        gradient = torch.empty_like(self.W)
+        return self._losses(inputs, targets, self.W if W is None else W, gradient), gradient
 
     def losses(self, inputs, targets) -> torch.Tensor:
-        return self._losses(inputs, targets, self.W, np.empty((self.n, 0), self.run.dtype))
+        return self._losses(inputs, targets, self.W, self.W.new_empty(self.n, 0))
 
     def _losses(self, inputs, targets, W, gradient) -> torch.Tensor:
-        losses = np.empty(self.n)
-        losses_and_gradients(
-            self.scratch,
-            self.at,
-            self.table,
-            W.contiguous().numpy(),
-            self.numbers,
-            inputs.numpy(),
-            targets.numpy(),
-            self.run.task.scored,
-            losses,
-            gradient,
-        )
+        """Losses of the members at W, and their gradients in `gradient` if it has a place for them."""
+        arrays = arrays_of(self.optimizer, W.contiguous(), gradient, self.memory)
+        read, told = (x[:, None].numpy() for x in (inputs, targets))
+        most, running = np.empty(self.n), np.ones(self.n, bool)
+        return self._train(read, told, np.arange(self.n), arrays, most, running, range(0))[:, 0]
+
+    def _train(self, inputs, targets, order_of, arrays, most, running, steps: range) -> torch.Tensor:
+        """Losses (member, step), and with `steps`, the first being number 1, these steps."""
+        losses = np.empty((self.n, max(1, len(steps))))
+        *method, arrays = arrays
+        train(
+            self.scratch, self.at, self.table, self.numbers, inputs, targets, order_of, self.run.task.scored,
+            tuple(method), arrays, numbers_of(self.optimizer, steps), most, running, losses,
+        )  # fmt: skip
         return torch.from_numpy(losses)
 
     def _step(self, t: int, gradient: torch.Tensor, running: torch.Tensor) -> None:
@@ -61,21 +62,14 @@ class VectorEnsemble(Ensemble):
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         n_steps, size = self.run.n_steps, max(1, _BLOCK // self.orders[0, 0].size // self.run.model.window)
-        running, most = np.ones(self.n, bool), np.empty(self.n)
-        gradient = torch.empty_like(self.W)
-        *method, arrays = arrays_of(self.optimizer, self.W, gradient, self.memory)
+        running = np.ones(self.n, bool)
+        arrays = arrays_of(self.optimizer, self.W, torch.empty_like(self.W), self.memory)
+        most = DIVERGED * self.losses(*self.batch(0)).numpy()
         for start in range(0, n_steps, size):
-            steps = range(start, min(start + size, n_steps))
-            inputs, targets = self.run.task.windows(self.orders[:, steps.start : steps.stop])
-            if not start:
-                most[:] = DIVERGED * self.losses(*self.batch(0)).numpy()
-            losses = np.empty((self.n, len(steps)))
-            train(
-                self.scratch, self.at, self.table, self.numbers, inputs, targets, self.order_of,
-                self.run.task.scored, tuple(method), arrays,
-                numbers_of(self.optimizer, range(steps.start + 1, steps.stop + 1)), most, running, losses,
-            )  # fmt: skip
-            yield start, torch.from_numpy(losses)
+            stop = min(start + size, n_steps)
+            read, told = self.run.task.windows(self.orders[:, start:stop])
+            steps = range(start + 1, stop + 1)
+            yield start, self._train(read, told, self.order_of, arrays, most, running, steps)
             if not running.any():
                 return
 

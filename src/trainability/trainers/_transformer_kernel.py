@@ -224,7 +224,7 @@ def _cross_entropy(s, at, targets, scored, weight, n, learn):
     return total
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def _loss_and_gradient(s, at, table, w, numbers, inputs, targets, scored, g):
     """Mean loss of one member over the scored positions of its batch; its gradient to g, if g has any place."""
     learn = len(g) > 0
@@ -251,28 +251,6 @@ def _loss_and_gradient(s, at, table, w, numbers, inputs, targets, scored, g):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def losses_and_gradients(s, at, table, W, numbers, inputs, targets, scored, losses, G):
-    """Mean loss of each member over the scored positions of its batch, and its gradient.
-
-    Parameters
-    ----------
-    s : scratch array, as `scratch_of` makes it
-    at : Layout
-    table : as `table_of` makes it
-    W : (member, parameter)
-    numbers : (member, 4) strengths of branch and skip, of the attention and of the MLP
-    inputs, targets : (member, example, window) of int
-    scored : (window,) of bool
-    losses : (member,) float64, filled
-    G : (member, parameter) filled, or (member, 0)
-    """
-    for member in range(len(W)):
-        losses[member] = _loss_and_gradient(
-            s, at, table, W[member], numbers[member], inputs[member], targets[member], scored, G[member]
-        )
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def train(
     s, at, table, numbers, inputs, targets, order_of, scored, method, arrays, schedule, most, running, losses
 ):
@@ -280,18 +258,24 @@ def train(
 
     Parameters
     ----------
-    s, at, table, numbers, scored : as for `losses_and_gradients`
+    s : scratch array, as `scratch_of` makes it
+    at : Layout
+    table : as `table_of` makes it
+    numbers : (member, 4) strengths of branch and skip, of the attention and of the MLP
     inputs, targets : (order, step, example, window) of int
     order_of : (member,) number of the order of its batches
-    method, arrays : the optimizer's number, whether it clips and decays; what `update` takes rows of
-    schedule : (step, member, number) as `numbers_of` makes it
-    most : (member,) losses above which a member has diverged
+    scored : (window,) of bool
+    method : the optimizer's number, whether it clips and decays
+    arrays : (member, parameter) each: parameters, gradients and what else `update` takes rows of; without a place
+        for gradients, losses alone are computed
+    schedule : (step, member, number) as `numbers_of` makes it; without steps, parameters stay as they are
+    most : (member,) losses above which a member has diverged, where there is a schedule
     running : (member,) of bool; members that diverge stop and stay as they are
-    losses : (member, step) float64 before each step, inf from divergence on; filled
+    losses : (member, step) float64, mean loss over scored positions before each step, inf from divergence on; filled
     """
     kind, clips, decays = method
     for member in range(len(running)):
-        for step in range(len(schedule)):
+        for step in range(losses.shape[1]):
             losses[member, step] = np.inf
             if not running[member]:
                 continue
@@ -299,7 +283,10 @@ def train(
             loss = _loss_and_gradient(
                 s, at, table, arrays[0][member], numbers[member], read, told, scored, arrays[1][member]
             )
-            running[member] = loss <= most[member]  # False where it is not a number
-            if running[member]:
-                losses[member, step] = loss
-                update(kind, clips, decays, arrays, member, schedule[step, member])
+            if len(schedule) > 0:
+                running[member] = loss <= most[member]  # False where it is not a number
+                if running[member]:
+                    update(kind, clips, decays, arrays, member, schedule[step, member])
+                else:
+                    loss = np.inf
+            losses[member, step] = loss
