@@ -12,13 +12,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from trainability import Grid, _rng, log_axis, product_map, trainability_map
 from trainability.conditions import CONDITIONS
 from trainability.scores import published_score
 from trainability.trainers import MLP, _tanh, mlp
-from trainability.trainers._vector import IN_STEP, lanes, tanh_in_place
+from trainability.trainers._tanh import emit_tanh
+from trainability.trainers._vector import IN_STEP, emitter_and_indices, lanes
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mlp_twin
@@ -77,57 +81,96 @@ def twin_losses(trainer: MLP, pixels, *, weights=None):
     )
 
 
-@njit
-def vector_tanh(s, count):
-    tanh_in_place(s, 0, count)
+def _tanh_of(**options):
+    """Make a function that replaces `count` groups of IN_STEP lane vectors by their tanh."""
+
+    @intrinsic
+    def emitted(typing, s, count):
+        def generate(context, builder, signature, arguments):
+            emit, (count,) = emitter_and_indices(context, builder, signature, arguments)
+            with cgutils.for_range(builder, builder.mul(count, ir.Constant(count.type, IN_STEP))) as loop:
+                place = emit.at(ir.Constant(count.type, 0), (loop.index, emit.stride))
+                emit.store(emit_tanh(emit, [emit.load(place)], **options)[0], place)
+            return context.get_dummy_value()
+
+        return types.void(s, count), generate
+
+    @njit
+    def run(s, count):
+        emitted(s, count)
+
+    def of(values, dtype):
+        block = lanes(dtype) * IN_STEP
+        out = np.zeros(-(-len(values) // block) * block, dtype)
+        out[: len(values)] = values
+        run(out, len(out) // block)
+        return out[: len(values)]
+
+    return of
 
 
-def tanh_of(values, dtype):
-    block = lanes(dtype) * IN_STEP
-    out = np.zeros(-(-len(values) // block) * block, dtype)
-    out[: len(values)] = values
-    vector_tanh(out, len(out) // lanes(dtype))
-    return out[: len(values)]
+tanh_of = {stretched: _tanh_of(stretched=stretched) for stretched in (False, True)}
+
+
+def numbers_for_tanh(dtype):
+    rng = np.random.default_rng(0)
+    exponents = rng.uniform(-300 if dtype == "float64" else -37, 1.5, 30_000)
+    ranges = rng.uniform(0, 1, 200_000), rng.uniform(0, 3, 100_000), rng.uniform(0, 25, 50_000), 10.0**exponents
+    return np.concatenate(ranges).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_tanh_is_within_two_ulp_odd_bounded_and_keeps_nan(dtype):
-    rng = np.random.default_rng(0)
-    exponents = rng.uniform(-300 if dtype == "float64" else -37, 1.5, 30_000)
-    x = np.concatenate([rng.uniform(0, 1, 200_000), rng.uniform(0, 25, 50_000), 10.0**exponents]).astype(
-        dtype
-    )
-    found = tanh_of(x, dtype)
-    exact = np.tanh(x.astype(np.longdouble))  # 64 bits of fraction: an oracle to 0.001 ulp
+@pytest.mark.parametrize("stretched", [False, True])
+def test_tanh_is_within_two_ulp_odd_bounded_and_keeps_nan(dtype, stretched):
+    x, stretch = numbers_for_tanh(dtype), _tanh.STRETCH["double" if dtype == "float64" else "float"]
+    found = tanh_of[stretched](x, dtype)
+    # 64 bits of fraction: an oracle to 0.001 ulp
+    exact = np.tanh(x.astype(np.longdouble) / (np.longdouble(stretch) if stretched else 1))
     assert (abs(found - exact) / np.spacing(exact.astype(dtype))).max() <= 2
     assert found.max() == 1
-    assert (tanh_of(-x, dtype) == -found).all()
-    special = np.array([0.0, -0.0, np.inf, -np.inf, np.finfo(dtype).max, 30.0], dtype)
-    np.testing.assert_array_equal(tanh_of(special, dtype), [0, 0, 1, -1, 1, 1])
-    assert np.signbit(tanh_of(special, dtype)[1])
-    assert np.isnan(tanh_of(np.array([np.nan], dtype), dtype)).all()
+    assert (tanh_of[stretched](-x, dtype) == -found).all()
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.finfo(dtype).max, 64.0], dtype)
+    np.testing.assert_array_equal(tanh_of[stretched](special, dtype), [0, 0, 1, -1, 1, 1])
+    assert np.signbit(tanh_of[stretched](special, dtype)[1]) == (not stretched)
+    assert np.isnan(tanh_of[stretched](np.array([np.nan], dtype), dtype)).all()
+
+
+@pytest.mark.skipif(not _tanh.LOOKS_UP, reason="there is one way of looking up")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("stretched", [False, True])
+def test_tanh_has_the_same_bits_on_every_processor(dtype, stretched):
+    x = np.concatenate([numbers_for_tanh(dtype), np.arange(-40, 40, 0.5), [-0.0, np.inf, -np.inf]]).astype(dtype)
+    elsewhere = _tanh_of(stretched=stretched, looks_up=False)(x, dtype)
+    whole = {"float64": np.int64, "float32": np.int32}[dtype]
+    np.testing.assert_array_equal(tanh_of[stretched](x, dtype).view(whole), elsewhere.view(whole))
 
 
 @pytest.mark.parametrize("kind", ["double", "float"])
-def test_polynomial_of_tanh_interpolates_at_chebyshev_points(kind):
-    """The stored coefficients are the interpolant's, to the rounding of the coefficients."""
+def test_constants_of_tanh_are_those_of_its_formula(kind):
+    """The coefficients interpolate at the Chebyshev points, the table is tanh, both to their rounding."""
+    of_type = {"double": float, "float": np.float32}[kind]
+    p, q = _tanh.P[kind], _tanh.Q[kind]
     with mpmath.workdps(50):
-        log2 = mpmath.log(2) * mpmath.mpf("1.0001")
-        shift, degree = mpmath.mpf(str(_tanh.SHIFT)), len(_tanh.Q[kind]) - 1
-        low, high = (shift - 0.5) * log2, (shift + 0.5) * log2
-        points = [
-            (low + high) / 2 + (high - low) / 2 * mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * degree + 2))
-            for i in range(degree + 1)
+        c, n = mpmath.mpf(_tanh.STRETCH[kind]), 2 * len(p)
+        places = [(1 + mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n))) / 8 for i in range(n)]
+        ratios = [mpmath.tanh(mpmath.sqrt(v) / c) / mpmath.sqrt(v) for v in places]
+        rows = [
+            [v**k for k in range(n // 2)] + [-g * v**k for k in range(n // 2)]
+            for v, g in zip(places, ratios, strict=True)
         ]
-        powers = mpmath.matrix([[p**k for k in range(degree + 1)] for p in points])
-        values = mpmath.matrix([(mpmath.expm1(p) - p) / p**2 for p in points])
-        expected = [float(c) for c in mpmath.lu_solve(powers, values)]
+        right = [(c * g - 1) / v for v, g in zip(places, ratios, strict=True)]
+        expected = [float(a) for a in mpmath.lu_solve(mpmath.matrix(rows), mpmath.matrix(right))]
         worst = max(
-            abs((r + r**2 * mpmath.polyval(list(_tanh.Q[kind])[::-1], r)) / mpmath.expm1(r) - 1)
-            for r in mpmath.linspace(low, high, 400)
-        )
-    np.testing.assert_allclose(_tanh.Q[kind], expected, rtol=1e-13)
-    assert worst < {"double": 6e-17, "float": 7e-10}[kind]  # about half of half an ulp, as the module says
+            abs((r + r**3 * mpmath.polyval(p[::-1], r**2)) / (c + r**2 * mpmath.polyval(q[::-1], r**2))
+                / mpmath.tanh(r / c) - 1)
+            for r in mpmath.linspace(mpmath.mpf("0.001"), 0.5, 400)
+        )  # fmt: skip
+        table = [float(mpmath.tanh(j / c)) for j in range(len(_tanh.TANH[kind]) - 1)]
+        slopes = [float(mpmath.sech(j / c) ** 2) for j in range(len(table))]
+    assert [of_type(a) for a in expected] == [of_type(a) for a in (*p, *q)]
+    assert worst < {"double": 2e-17, "float": 1e-9}[kind]  # a sixth and a sixtieth of half an ulp
+    np.testing.assert_array_equal(np.array(_tanh.TANH[kind], of_type), np.array([*table, 1], of_type))
+    np.testing.assert_array_equal(np.array(_tanh.SLOPES[kind], of_type), np.array([*slopes, 0], of_type))
 
 
 @pytest.mark.parametrize("reduce", [True, False])

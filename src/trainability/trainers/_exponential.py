@@ -7,7 +7,11 @@ number, and so is what a weight makes of it: others are slow.
 
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from ._tanh import LAYOUT, LOG2_E, ROUNDER
+from ._tanh import ROUNDER
+
+LOG2_E = 1.4426950408889634
+
+LAYOUT = {"double": (64, 52, 1023), "float": (32, 23, 127)}  # bits, of the fraction, exponent's bias
 
 # Coefficients of q, lowest first; relative error of the exponential: 1.6e-17 in double precision, 2.2e-10 in single.
 Q = {

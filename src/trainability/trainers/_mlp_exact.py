@@ -129,7 +129,7 @@ def _all_lost(s, out, width, lanes):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _start_block(s, o, offset, lanes, first, start, hyper, per_step, width, rates, factors):
     """Start a block on the pixels from `first` on; where they end the last is repeated."""
-    weights, offset_rows, scales = start
+    weights, offset_rows, scales, _ = start
     for lane in range(lanes):
         h = hyper[min(first + lane, len(hyper) - 1)]
         start_lane(s, o, lane, lanes, weights, offset_rows, scales, h, per_step, width, 1)
@@ -148,21 +148,21 @@ def train_linear(singular, targets, mean, start, hyper, width, flags, n_steps):
         Singular values S of the data and Uᵀ y, in the type to train in, zeros up to a multiple of ROWS.
     mean : (n_rows, extra)
         Rows of the data, and what the rest of y adds to the loss.
-    start : (weights, offset_rows, scales)
+    start : (weights, offset_rows, scales, factors)
         As in `train_pixels`; the weights are Vᵀ W0, then the output layer.
     hyper : (n, 7) float64
     flags : (per_step, early_exit)
     """
     per_step, early_exit = flags
     n_rows, extra = mean
-    _, offset_rows, scales = start
+    _, offset_rows, scales, factors = start
     lanes, rank, n = VECTOR_BYTES // singular.itemsize, len(offset_rows), padded(width)
     out = padded(rank) * n * lanes
     gradient = out + n * lanes
     loss = gradient + n * lanes
     rates = loss + lanes
     s = aligned(rates + 2 * lanes, singular)
-    factors = 2 * scales**2 / n_rows
+    factors = factors / n_rows
     kept = np.empty((len(hyper), SLOTS))
     o, offset = np.zeros((SLOTS, lanes)), np.zeros(lanes)
     for first in range(0, len(hyper), lanes):
@@ -194,14 +194,14 @@ def train_point(x, y, start, hyper, width, activation, flags, n_steps):
     ----------
     x, y : (1,)
         Length of the row and its target, in the type to train in.
-    start : (weights, offset_rows, scales)
+    start : (weights, offset_rows, scales, factors)
         As in `train_pixels`; the weights are the first layer's projection on the row's direction, then the
         output layer.
     hyper : (n, 7) float64
     flags : (per_step, early_exit)
     """
     per_step, early_exit = flags
-    _, offset_rows, scales = start
+    _, offset_rows, scales, factors = start
     lanes, n = VECTOR_BYTES // x.itemsize, padded(width)
     # The first layer of `start_lane` has room for ROWS rows; those after the first hold the hidden values.
     h, out = n * lanes, padded(1) * n * lanes
@@ -209,8 +209,7 @@ def train_point(x, y, start, hyper, width, activation, flags, n_steps):
     rates = loss + lanes
     s = aligned(rates + 2 * lanes, x)
     length, target = x[0], y[0]
-    factors = 2 * scales**2
-    factors[0] *= length**2
+    factors = factors * np.array([length**2, 1.0])
     kept = np.empty((len(hyper), SLOTS))
     o, offset = np.zeros((SLOTS, lanes)), np.zeros(lanes)
     for first in range(0, len(hyper), lanes):

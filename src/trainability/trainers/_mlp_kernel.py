@@ -196,7 +196,7 @@ def start_lane(s, o, lane, lanes, weights, offset_rows, scales, hyper, per_step,
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def train_pixels(
-    X, Y, rows, mean, weights, offset_rows, scales, hyper, batches, shape, flags, n_steps, losses
+    X, Y, rows, mean, weights, offset_rows, scales, factors, hyper, batches, shape, flags, n_steps, losses
 ):
     """Train n pixels; return what `_readout` keeps of them, shape (n, SLOTS).
 
@@ -214,7 +214,8 @@ def train_pixels(
         Initial weights, layer after layer.
     offset_rows : (n_in,) float64
         What one unit of the offset adds to each row of the first layer.
-    scales : (depth + 1,) float64
+    scales, factors : (depth + 1,) float64
+        What a weight is multiplied by as it is kept, and what its learning rate is over the mean of the squares.
     hyper : (n, 7) float64
     batches : (n_steps, size) int64
         Rows of each step's gradient; size 0 for all of them.
@@ -260,7 +261,7 @@ def train_pixels(
                 offset[lane] = h[OFFSET]
                 for layer in range(depth + 1):
                     which = LR_IN if layer == 0 else LR_HIDDEN if layer < depth else LR_OUT
-                    factor = 2 * scales[layer] ** 2 / (size if size else n_rows)
+                    factor = factors[layer] / (size if size else n_rows)
                     s[rates + layer * lanes + lane] = h[which] * factor
                     s[decays + layer * lanes + lane] = h[WEIGHT_DECAY] / factor
                 s[momentum + lane] = h[MOMENTUM]

@@ -8,7 +8,8 @@ from ._mlp_exact import train_linear, train_point
 from ._mlp_kernel import MOMENTUM, ROW_TILE, WEIGHT_DECAY, padded, train_pixels
 from ._mlp_problem import Problem
 from ._readout import SLOTS
-from ._vector import ROWS
+from ._tanh import STRETCH
+from ._vector import ROWS, TANH
 
 # Pixels trained in one call of a kernel: enough that few lanes wait for the last run of a call, few enough
 # that Ctrl-C is heard within a second or so.
@@ -36,7 +37,15 @@ def train_vectors(
     hyper = hyper[order]
     memory = bool(hyper[:, [MOMENTUM, WEIGHT_DECAY]].any())
     form = "general" if memory or trace else problem.form
-    start = (np.concatenate([w.ravel() for w in problem.weights]), problem.offset_rows, problem.scales)
+    stretch = np.ones(problem.depth + 1)
+    if activation == TANH:
+        stretch[:-1] = STRETCH["double" if dtype == "float64" else "float"]
+    start = (
+        np.concatenate([w.ravel() for w in problem.weights]),
+        problem.offset_rows,
+        problem.scales * stretch,
+        2 * problem.scales**2 * stretch,
+    )
     mean = (problem.n_rows, problem.extra)
     exact = (int(per_step), int(early_exit))
     kept = np.empty((n, SLOTS))

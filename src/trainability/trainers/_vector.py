@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._tanh import emit_tanh
+from ._tanh import STRETCH, emit_tanh
 
 
 def _vector_bytes() -> int:
@@ -187,7 +187,7 @@ def emit_slope(emit, activation, h, incoming):
 
 @intrinsic
 def tanh_in_place(typing, s, start, count):
-    """Replace `count` lane vectors, a multiple of IN_STEP, by their hyperbolic tangents."""
+    """Replace `count` lane vectors, a multiple of IN_STEP, STRETCH times z each, by tanh z."""
 
     def generate(context, builder, signature, arguments):
         emit, (start, count) = emitter_and_indices(context, builder, signature, arguments)
@@ -195,7 +195,7 @@ def tanh_in_place(typing, s, start, count):
         with cgutils.for_range(builder, builder.sdiv(count, step)) as loop:
             first = emit.at(start, (builder.mul(loop.index, step), emit.stride))
             places = [emit.at(first, (i, emit.stride)) for i in range(IN_STEP)]
-            for place, value in zip(places, emit_tanh(emit, [emit.load(p) for p in places]), strict=True):
+            for place, value in zip(places, emit_tanh(emit, [emit.load(p) for p in places], stretched=True), strict=True):
                 emit.store(value, place)
         return context.get_dummy_value()
 
@@ -285,6 +285,8 @@ def _hidden_backward(activation: int):
             with cgutils.for_range(builder, count) as loop:
                 place = emit.at(h, (loop.index, emit.stride))
                 arriving = emit.load(emit.at(incoming, (loop.index, emit.stride)))
+                if activation == TANH:
+                    arriving = builder.fmul(arriving, emit.number(1 / STRETCH[str(emit.scalar)]))
                 emit.store(emit_slope(emit, activation, emit.load(place), arriving), place)
             return context.get_dummy_value()
 
@@ -293,7 +295,7 @@ def _hidden_backward(activation: int):
     return hidden_backward
 
 
-# Replace `count` hidden values at `h` by `incoming` times the activation's slope there.
+# Replace `count` hidden values at `h` by what arrives, before the stretch of the weights, times the slope there.
 hidden_backward_tanh, hidden_backward_relu, hidden_backward_identity = map(
     _hidden_backward, (TANH, RELU, IDENTITY)
 )
