@@ -115,7 +115,12 @@ tanh_of = {stretched: _tanh_of(stretched=stretched) for stretched in (False, Tru
 def numbers_for_tanh(dtype):
     rng = np.random.default_rng(0)
     exponents = rng.uniform(-300 if dtype == "float64" else -37, 1.5, 30_000)
-    ranges = rng.uniform(0, 1, 200_000), rng.uniform(0, 3, 100_000), rng.uniform(0, 25, 50_000), 10.0**exponents
+    ranges = (
+        rng.uniform(0, 1, 200_000),
+        rng.uniform(0, 3, 100_000),
+        rng.uniform(0, 25, 50_000),
+        10.0**exponents,
+    )
     return np.concatenate(ranges).astype(dtype)
 
 
@@ -139,7 +144,9 @@ def test_tanh_is_within_two_ulp_odd_bounded_and_keeps_nan(dtype, stretched):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("stretched", [False, True])
 def test_tanh_has_the_same_bits_on_every_processor(dtype, stretched):
-    x = np.concatenate([numbers_for_tanh(dtype), np.arange(-40, 40, 0.5), [-0.0, np.inf, -np.inf]]).astype(dtype)
+    x = np.concatenate([numbers_for_tanh(dtype), np.arange(-40, 40, 0.5), [-0.0, np.inf, -np.inf]]).astype(
+        dtype
+    )
     elsewhere = _tanh_of(stretched=stretched, looks_up=False)(x, dtype)
     whole = {"float64": np.int64, "float32": np.int32}[dtype]
     np.testing.assert_array_equal(tanh_of[stretched](x, dtype).view(whole), elsewhere.view(whole))

@@ -25,6 +25,7 @@ from ._vector import (
     VECTOR_BYTES,
     data_product,
     data_product_add,
+    data_product_beside_tanh,
     descend,
     descend_with_memory,
     hidden_backward_identity,
@@ -38,6 +39,7 @@ from ._vector import (
     relu_in_place,
     residuals,
     tanh_in_place,
+    tanh_tile,
 )
 
 # Data rows carried together from the inputs to the gradient; the data are padded to a multiple.
@@ -54,23 +56,40 @@ def padded(n):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _first_layer(s, h, X, row, n_in, n, activation, lanes):
+    """Hidden values of the first layer for ROW_TILE rows of X from `row` on."""
+    h_row = n * lanes
+    before = -1
+    for j in range(0, n, COLUMNS):
+        for i in range(0, ROW_TILE, ROWS):
+            c = h + i * h_row + j * lanes
+            a, a_row, b = (row + i) * X.shape[1], X.shape[1], j * lanes
+            if activation == TANH and before >= 0:
+                data_product_beside_tanh(s, c, h_row, X, a, a_row, b, h_row, n_in, before)
+            else:
+                data_product(s, c, h_row, X, a, a_row, 1, b, lanes, h_row, n_in)
+            before = c
+    if activation == TANH:
+        tanh_tile(s, before, h_row)
+    elif activation == RELU:
+        relu_in_place(s, h, ROW_TILE * n)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _forward(s, hidden, X, row, n_in, width, depth, activation, lanes):
     """Hidden values of all layers for ROW_TILE rows of X from `row` on."""
     n = padded(width)
     h_row = n * lanes
-    weights = 0
-    for layer in range(depth):
+    _first_layer(s, hidden, X, row, n_in, n, activation, lanes)
+    weights = padded(n_in) * h_row
+    for layer in range(1, depth):
         h = hidden + layer * ROW_TILE * h_row
         for j in range(0, n, COLUMNS):
             for i in range(0, ROW_TILE, ROWS):
                 c = h + i * h_row + j * lanes
-                if layer == 0:
-                    a = (row + i) * X.shape[1]
-                    data_product(s, c, h_row, X, a, X.shape[1], 1, j * lanes, lanes, h_row, n_in)
-                else:
-                    a = h - ROW_TILE * h_row + i * h_row
-                    lane_product(s, c, h_row, X, a, h_row, lanes, weights + j * lanes, lanes, h_row, width)
-        weights += (padded(n_in) if layer == 0 else n) * h_row
+                a = h - ROW_TILE * h_row + i * h_row
+                lane_product(s, c, h_row, X, a, h_row, lanes, weights + j * lanes, lanes, h_row, width)
+        weights += n * h_row
         if activation == TANH:
             tanh_in_place(s, h, ROW_TILE * n)
         elif activation == RELU:

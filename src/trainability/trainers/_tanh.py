@@ -4,18 +4,19 @@ With |x| = (j + r) / c, j an integer and |r| <= 1/2, and with t_j = tanh(j / c) 
 
     tanh |x| = t_j + w_j R / (Q + t_j R),   R / Q = tanh(r / c),   R = r + r³ p(r²),   Q = c + r² q(r²).
 
-R / Q interpolates at the Chebyshev points of r². The second term is small against the first, if there is a first, so
-that little of its rounding is left in the sum. The last entry of the table is t = 1, w = 0: a saturated unit is exactly
-±1, and its slope 1 - tanh² exactly 0.
+R / Q interpolates at the Chebyshev points of r². The second term is small against the first, if there is a first,
+so that little of its rounding is left in the sum. The last entry of the table is t = 1, w = 0: a saturated unit is
+exactly ±1, and its slope 1 - tanh² exactly 0.
 
-On a processor with two ports for all wide vectors what counts is the number of operations: 19, three of them for the
-division, which goes on beside others. Callers that can fold `c` into what they multiply say `stretched`; for others it takes six more.
+On a processor with two ports for all wide vectors the number of operations counts: here 19, three of them for the
+division, which goes on beside others. Callers that can fold c into what they multiply say `stretched`; for the rest,
+c x is kept to more than a number's digits, at six more.
 """
 
 from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba.core import cgutils
 
-# c above, in the type.
+# c above, in the type: numbers for which the first entries of the table happen to be rounded little.
 STRETCH = {"double": 0.7717100119100279, "float": 3.3632359504699707}
 
 # Coefficients of p and q, lowest first; relative error of R / Q: 1.9e-17 in double precision, 1.0e-9 in single.
@@ -153,42 +154,92 @@ ROUNDER = {"double": 1.5 * 2**52, "float": 1.5 * 2**23}
 LOOKS_UP = bool(binding.get_host_cpu_features().get("avx512dq"))
 
 
-def emit_tanh(emit, arguments, *, stretched=False, looks_up=None):
+def emit_tanh(emit, arguments, *, stretched=False, constants=None, looks_up=None):
     """Emit code for tanh of several lane vectors in lock step; return the results in order.
 
     `stretched` says that the arguments are STRETCH times what is meant; the tanh of -0 is then 0. Both ways of
     looking up give the same bits.
     """
-    builder, kind, number = emit.builder, str(emit.scalar), emit.number
+    builder, kind = emit.builder, str(emit.scalar)
+    number = constants or Constants(emit)
 
     def each(function, *columns):
         return [function(*values) for values in zip(*columns, strict=True)]
 
-    def horner(x, coefficients):
-        sums = [number(coefficients[-1])] * len(x)
-        for c in reversed(coefficients[:-1]):
-            sums = each(lambda total, xi, c=c: emit.fma(total, xi, number(c)), sums, x)
+    def horner(x, name):
+        degree = len(globals()[name][kind]) - 1
+        sums = [number(name, degree)] * len(x)
+        for k in reversed(range(degree)):
+            sums = each(lambda total, xi, k=k: emit.fma(total, xi, number(name, k)), sums, x)
         return sums
 
-    c = number(STRETCH[kind])
     split = _split_wide if (LOOKS_UP if looks_up is None else looks_up) else _split
     if not stretched:
         arguments = [_limited(emit, x, 32) for x in arguments]  # 32 is saturated
-    y = arguments if stretched else each(lambda x: builder.fmul(x, c), arguments)
-    r, t, w = split(emit, y)
+    y = arguments if stretched else each(lambda x: builder.fmul(x, number("STRETCH")), arguments)
+    r, t, w = split(emit, number, y)
     v = each(builder.fmul, r, r)
-    more, p = each(builder.fmul, r, v), horner(v, P[kind])
+    more, p = each(builder.fmul, r, v), horner(v, "P")
     if stretched:
         top = each(emit.fma, more, p, r)
     else:  # What y lost to rounding is below the last place of r, but not of what r lacks.
-        lost = each(lambda x, yi: emit.fma(x, c, emit.negated(yi)), arguments, y)
+        lost = each(lambda x, yi: emit.fma(x, number("STRETCH"), emit.negated(yi)), arguments, y)
         top = each(builder.fadd, r, each(emit.fma, more, p, lost))
-    bottom = each(lambda vi, qi: emit.fma(vi, qi, c), v, horner(v, Q[kind]))
+    bottom = each(lambda vi, qi: emit.fma(vi, qi, number("STRETCH")), v, horner(v, "Q"))
     ratio = each(builder.fdiv, top, each(emit.fma, t, top, bottom))
     found = each(emit.fma, w, ratio, t)
     if stretched:
         return found
-    return each(lambda value, x: _with_sign(emit, value, x), found, arguments)
+    return each(lambda value, x: _with_sign(emit, number, value, x), found, arguments)
+
+
+class Constants:
+    """The constants above as lane vectors.
+
+    Where other code needs the registers, the tables alone are held in them, from here on, and the other constants are
+    read from memory wherever they are used (`from_memory`).
+    """
+
+    def __init__(self, emit, *, from_memory=False):
+        self.emit, kind, width = emit, str(emit.scalar), emit.width
+        self.numbers = {
+            "LAST": len(TANH[kind]) - 1,
+            "ROUNDER": ROUNDER[kind],
+            "SIGN": -0.0,
+            "STRETCH": STRETCH[kind],
+        }
+        for name, values in (("P", P[kind]), ("Q", Q[kind])):
+            self.numbers |= {(name, k): value for k, value in enumerate(values)}
+        halves = [table[kind][k : k + width] for table in (TANH, SLOPES) for k in (0, width)]
+        self.memory = self._memory([*self.numbers.values(), *sum(halves, ())]) if from_memory else None
+        self.tables = [self._table(half, len(self.numbers) + k * width) for k, half in enumerate(halves)]
+
+    def _memory(self, values):
+        """One block for all. It is weak, so that no optimisation may take what is in it for known."""
+        scalar, module = self.emit.scalar, self.emit.builder.module
+        name = f"constants_of_tanh_{scalar}_{self.emit.width}"
+        if name not in module.globals:
+            memory = ir.GlobalVariable(module, ir.ArrayType(scalar, len(values)), name)
+            memory.linkage = "weak"
+            memory.initializer = ir.Constant(
+                memory.value_type, [ir.Constant(scalar, float(x)) for x in values]
+            )
+        return module.globals[name]
+
+    def _place(self, index):
+        return self.emit.builder.gep(self.memory, [ir.Constant(ir.IntType(64), n) for n in (0, index)])
+
+    def _table(self, values, index):
+        if self.memory is None:
+            return ir.Constant(self.emit.vector, [ir.Constant(self.emit.scalar, x) for x in values])
+        at = self.emit.builder.bitcast(self._place(index), self.emit.vector.as_pointer())
+        return self.emit.builder.load(at, align=self.emit.itemsize)
+
+    def __call__(self, name, k=None):
+        key = name if k is None else (name, k)
+        if self.memory is None:
+            return self.emit.number(self.numbers[key])
+        return self.emit.splat(self.emit.builder.load(self._place(list(self.numbers).index(key))))
 
 
 def _limited(emit, x, size):
@@ -198,67 +249,57 @@ def _limited(emit, x, size):
     return builder.select(builder.fcmp_ordered(">", least, x), least, x)
 
 
-def _constants(emit, value):
-    whole = ir.VectorType(ir.IntType(8 * emit.itemsize), emit.width)
-    return ir.Constant(whole, [ir.Constant(whole.element, value)] * emit.width)
+def _integers(emit):
+    return ir.VectorType(ir.IntType(8 * emit.itemsize), emit.width)
 
 
-def _sign(emit, x):
-    bits = emit.builder.bitcast(x, _constants(emit, 0).type)
-    return emit.builder.and_(bits, _constants(emit, 1 << (8 * emit.itemsize - 1)))
+def _with_sign(emit, number, value, x):
+    value, x, mask = (emit.builder.bitcast(v, _integers(emit)) for v in (value, x, number("SIGN")))
+    return emit.builder.bitcast(emit.builder.or_(value, emit.builder.and_(x, mask)), emit.vector)
 
 
-def _with_sign(emit, value, x):
-    bits = emit.builder.bitcast(value, _constants(emit, 0).type)
-    return emit.builder.bitcast(emit.builder.or_(bits, _sign(emit, x)), emit.vector)
-
-
-def _split_wide(emit, arguments):
-    """r and t with the signs of the arguments, and w, by AVX-512 for registers of 64 bytes."""
-    builder, kind = emit.builder, str(emit.scalar)
-    module, whole, mask = builder.module, _constants(emit, 0).type, ir.IntType(emit.width)
-    flag, letter = ir.IntType(32), "d" if kind == "double" else "s"
-    everywhere, now = ir.Constant(mask, -1), ir.Constant(flag, 4)
-    limit = emit.number(len(TANH[kind]) - 1)
+def _split_wide(emit, number, arguments):
+    """R and t with the signs of the arguments, and w, by AVX-512 for registers of 64 bytes."""
+    builder, letter = emit.builder, "d" if str(emit.scalar) == "double" else "s"
+    flag = ir.IntType(32)
+    everywhere, now = ir.Constant(ir.IntType(emit.width), -1), ir.Constant(flag, 4)
 
     def call(name, *values):
         type_ = ir.FunctionType(emit.vector, [value.type for value in values])
-        function = cgutils.get_or_insert_function(module, type_, f"llvm.x86.avx512.{name}.p{letter}.512")
-        return builder.call(function, values)
+        name = f"llvm.x86.avx512.{name}.p{letter}.512"
+        return builder.call(cgutils.get_or_insert_function(builder.module, type_, name), values)
 
     def fraction(y):  # of infinity it is 0
         return call("mask.reduce", y, ir.Constant(flag, 8), emit.number(0), everywhere, now)
 
-    def index(y):  # of the lesser in size of y and the limit, without sign; for NaN it is the limit
-        size = call("mask.range", y, limit, ir.Constant(flag, 10), emit.number(0), everywhere, now)
-        return builder.bitcast(builder.fadd(size, emit.number(ROUNDER[kind])), whole)
+    def index(y):  # of the lesser in size of y and LAST, without sign; for NaN it is LAST
+        size = call("mask.range", y, number("LAST"), ir.Constant(flag, 10), emit.number(0), everywhere, now)
+        return builder.bitcast(builder.fadd(size, number("ROUNDER")), _integers(emit))
 
-    def entry(table, j):
-        low, high = (
-            ir.Constant(emit.vector, [ir.Constant(emit.scalar, t) for t in table[kind][k : k + emit.width]])
-            for k in (0, emit.width)
-        )
-        return call("vpermi2var", low, j, high)
+    def entry(k, j):
+        return call("vpermi2var", number.tables[2 * k], j, number.tables[2 * k + 1])
 
     places = [index(y) for y in arguments]
-    t = [_with_sign(emit, entry(TANH, j), y) for j, y in zip(places, arguments, strict=True)]
-    return [fraction(y) for y in arguments], t, [entry(SLOPES, j) for j in places]
+    t = [_with_sign(emit, number, entry(0, j), y) for j, y in zip(places, arguments, strict=True)]
+    return [fraction(y) for y in arguments], t, [entry(1, j) for j in places]
 
 
-def _split(emit, arguments):
+def _split(emit, number, arguments):
     """The same on any processor."""
-    builder, kind, number = emit.builder, str(emit.scalar), emit.number
+    builder, kind = emit.builder, str(emit.scalar)
     last = len(TANH[kind]) - 1
-    positive = _constants(emit, (1 << (8 * emit.itemsize - 1)) - 1)
+
+    def whole(value):
+        return ir.Constant(_integers(emit), [ir.Constant(_integers(emit).element, value)] * emit.width)
 
     def index(y):
-        size = builder.bitcast(builder.and_(builder.bitcast(y, positive.type), positive), emit.vector)
-        sum_ = builder.bitcast(builder.fadd(size, number(ROUNDER[kind])), positive.type)
-        return builder.and_(sum_, _constants(emit, last))
+        size = builder.and_(builder.bitcast(y, _integers(emit)), whole((1 << (8 * emit.itemsize - 1)) - 1))
+        sum_ = builder.fadd(builder.bitcast(size, emit.vector), number("ROUNDER"))
+        return builder.and_(builder.bitcast(sum_, _integers(emit)), whole(last))
 
     def fraction(y):  # 0, not -0, of whole numbers
-        whole = builder.fsub(builder.fadd(y, number(ROUNDER[kind])), number(ROUNDER[kind]))
-        return builder.fadd(builder.fsub(y, whole), number(0))
+        rounded = builder.fsub(builder.fadd(y, number("ROUNDER")), number("ROUNDER"))
+        return builder.fadd(builder.fsub(y, rounded), emit.number(0))
 
     def entry(name, table, j):
         numbers = ir.Constant(ir.ArrayType(emit.scalar, last + 1), list(table[kind]))
@@ -272,5 +313,5 @@ def _split(emit, arguments):
 
     arguments = [_limited(emit, y, last) for y in arguments]
     places = [index(y) for y in arguments]
-    t = [_with_sign(emit, entry("tanh", TANH, j), y) for j, y in zip(places, arguments, strict=True)]
+    t = [_with_sign(emit, number, entry("tanh", TANH, j), y) for j, y in zip(places, arguments, strict=True)]
     return [fraction(y) for y in arguments], t, [entry("slopes", SLOPES, j) for j in places]

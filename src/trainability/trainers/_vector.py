@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._tanh import STRETCH, emit_tanh
+from ._tanh import STRETCH, Constants, emit_tanh
 
 
 def _vector_bytes() -> int:
@@ -195,11 +195,80 @@ def tanh_in_place(typing, s, start, count):
         with cgutils.for_range(builder, builder.sdiv(count, step)) as loop:
             first = emit.at(start, (builder.mul(loop.index, step), emit.stride))
             places = [emit.at(first, (i, emit.stride)) for i in range(IN_STEP)]
-            for place, value in zip(places, emit_tanh(emit, [emit.load(p) for p in places], stretched=True), strict=True):
+            for place, value in zip(
+                places, emit_tanh(emit, [emit.load(p) for p in places], stretched=True), strict=True
+            ):
                 emit.store(value, place)
         return context.get_dummy_value()
 
     return types.void(s, start, count), generate
+
+
+@intrinsic
+def data_product_beside_tanh(typing, s, c, c_row, data, a, a_row, b, b_k, size, before):
+    """A tile as `data_product` makes it, columns of A and B side by side, and `tanh_tile` of the one at `before`.
+
+    The division of a tanh takes about as long as a column of A times a row of B, and other parts of the processor.
+    """
+
+    def generate(context, builder, signature, arguments):
+        emit, (c, c_row, data, a, a_row, b, b_k, size, before) = emitter_and_indices(
+            context, builder, signature, arguments
+        )
+        numbers = context.make_array(signature.args[3])(context, builder, data).data
+        sums = emit.variables([emit.number(0)] * (ROWS * COLUMNS))
+        constants = Constants(emit, from_memory=True)
+
+        def whole(n):
+            return ir.Constant(size.type, n)
+
+        def add(k):
+            columns = [emit.load(emit.at(b, (k, b_k), (j, emit.stride))) for j in range(COLUMNS)]
+            for i in range(ROWS):
+                place = builder.add(k, emit.at(a, (i, a_row)))
+                row = emit.splat(builder.load(builder.gep(numbers, [place])))
+                for j in range(COLUMNS):
+                    emit.add_product(sums[i * COLUMNS + j], row, columns[j])
+
+        def activate(row, columns):
+            places = [emit.at(before, (row, c_row), (j, emit.stride)) for j in columns]
+            values = emit_tanh(emit, [emit.load(p) for p in places], stretched=True, constants=constants)
+            for place, value in zip(places, values, strict=True):
+                emit.store(value, place)
+
+        steps = builder.sdiv(size, whole(COLUMNS))
+        paired = builder.select(builder.icmp_signed("<", steps, whole(ROWS)), steps, whole(ROWS))
+        with cgutils.for_range(builder, paired) as loop:
+            for j in range(COLUMNS):
+                add(builder.add(builder.mul(loop.index, whole(COLUMNS)), whole(j)))
+                activate(loop.index, [j])
+        done = builder.mul(paired, whole(COLUMNS))
+        with cgutils.for_range(builder, builder.sub(size, done)) as loop:
+            add(builder.add(done, loop.index))
+        with cgutils.for_range(builder, builder.sub(whole(ROWS), paired)) as loop:
+            activate(builder.add(paired, loop.index), range(COLUMNS))
+        for n, total in enumerate(sums):
+            emit.store(builder.load(total), emit.at(c, (n // COLUMNS, c_row), (n % COLUMNS, emit.stride)))
+        return context.get_dummy_value()
+
+    return types.void(s, c, c_row, data, a, a_row, b, b_k, size, before), generate
+
+
+@intrinsic
+def tanh_tile(typing, s, start, row):
+    """Replace a tile of lane vectors, STRETCH times z each, by tanh z; its rows are `row` apart."""
+
+    def generate(context, builder, signature, arguments):
+        emit, (start, row) = emitter_and_indices(context, builder, signature, arguments)
+        with cgutils.for_range(builder, ir.Constant(start.type, ROWS)) as loop:
+            places = [emit.at(start, (loop.index, row), (j, emit.stride)) for j in range(COLUMNS)]
+            for place, value in zip(
+                places, emit_tanh(emit, [emit.load(p) for p in places], stretched=True), strict=True
+            ):
+                emit.store(value, place)
+        return context.get_dummy_value()
+
+    return types.void(s, start, row), generate
 
 
 @intrinsic
