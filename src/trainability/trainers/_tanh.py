@@ -168,9 +168,9 @@ def emit_tanh(emit, arguments, *, stretched=False, constants=None, looks_up=None
 
     def horner(x, name):
         degree = len(globals()[name][kind]) - 1
-        sums = [number(name, degree)] * len(x)
+        sums = [number(f"{name}{degree}")] * len(x)
         for k in reversed(range(degree)):
-            sums = each(lambda total, xi, k=k: emit.fma(total, xi, number(name, k)), sums, x)
+            sums = each(lambda total, xi, k=k: emit.fma(total, xi, number(f"{name}{k}")), sums, x)
         return sums
 
     split = _split_wide if (LOOKS_UP if looks_up is None else looks_up) else _split
@@ -209,7 +209,7 @@ class Constants:
             "STRETCH": STRETCH[kind],
         }
         for name, values in (("P", P[kind]), ("Q", Q[kind])):
-            self.numbers |= {(name, k): value for k, value in enumerate(values)}
+            self.numbers |= {f"{name}{k}": value for k, value in enumerate(values)}
         halves = [table[kind][k : k + width] for table in (TANH, SLOPES) for k in (0, width)]
         self.memory = self._memory([*self.numbers.values(), *sum(halves, ())]) if from_memory else None
         self.tables = [self._table(half, len(self.numbers) + k * width) for k, half in enumerate(halves)]
@@ -235,11 +235,10 @@ class Constants:
         at = self.emit.builder.bitcast(self._place(index), self.emit.vector.as_pointer())
         return self.emit.builder.load(at, align=self.emit.itemsize)
 
-    def __call__(self, name, k=None):
-        key = name if k is None else (name, k)
+    def __call__(self, name):
         if self.memory is None:
-            return self.emit.number(self.numbers[key])
-        return self.emit.splat(self.emit.builder.load(self._place(list(self.numbers).index(key))))
+            return self.emit.number(self.numbers[name])
+        return self.emit.splat(self.emit.builder.load(self._place(list(self.numbers).index(name))))
 
 
 def _limited(emit, x, size):
