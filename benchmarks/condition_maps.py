@@ -21,6 +21,9 @@ from trainability.sweep import EXPLORE
 # Side, in pixels, of the blocks in which a refined map is checked against one with every pixel trained.
 BLOCK = 32
 
+# Side of the lattice that zooms into the roughest place take their pixels from, where they are not finer.
+LATTICE = 512
+
 # Side of the map on which places to zoom into are chosen.
 COARSE = 64
 
@@ -60,14 +63,13 @@ class Job:
             grid, trainer = condition.full(self.pixels)
             return grid, reference_draw(trainer)
         # Zooms are trained at every fourth pixel, every second, and all: each takes over the pixels before.
-        same = [job.pixels for job in PLAN if (job.condition, job.window) == (self.condition, self.window)]
-        finest = max([*same, self.pixels]) if self.window == "zoom" else self.pixels
+        finest = max(LATTICE, self.pixels) if self.window == "zoom" else self.pixels
         point = typical_point(self.condition, out) if self.window == "typical" else condition.zoom_point
         grid, trainer = condition.zoom(point, pixels=finest, half_width=self.half_width)
         return every(grid, finest // self.pixels), reference_draw(trainer)
 
 
-DEAR = ("relu", "tanh", "offset", "mini-batch")
+EXPENSIVE = ("relu", "tanh", "offset", "mini-batch")
 
 # Cheap conditions whole, the others refined and checked in blocks; zooms into the roughest place whole.
 PLAN = [
@@ -79,11 +81,13 @@ PLAN = [
     Job("offset", "full", 1024, blocks=24),
     Job("identity", "zoom", 1024),
     Job("one point", "zoom", 1024),
-    *(Job(name, "zoom", n) for n in (128, 256, 512) for name in DEAR),
+    *(Job(name, "zoom", n) for n in (128, 256) for name in EXPENSIVE),
+    *(Job(name, "zoom", 512) for name in ("relu", "tanh", "offset")),
     Job("identity", "typical", 1024),
     Job("one point", "typical", 1024),
-    *(Job(name, "typical", 256, blocks=8, twins=64) for name in DEAR),
-    *(Job(name, "path", 64, half_width=w) for w in (1e-1, 1e-2, 1e-4) for name in DEAR),
+    *(Job(name, "typical", 256, blocks=8, twins=64) for name in ("relu", "tanh", "offset")),
+    Job("mini-batch", "typical", 128, blocks=8, twins=64),
+    *(Job("relu", "path", 128, half_width=w) for w in (1, 1e-2, 1e-4, 1e-8)),
 ]
 
 # Conditions of which a whole zoom is cheap: frames of so many pixels, so many decades from the full window on.

@@ -121,7 +121,7 @@ def reasons(found: dict) -> str:
     """Where each condition differs from the published number, and the size of each reason."""
     head = (
         "condition", "published", "outside our interval", "region: local dimension over the full window, 5, 50, 95 %",
-        "region: published estimator along the zoom, least to most (median)", "estimator: theirs less ours, same map",
+        "published procedure, our place (95 %)", "estimator: theirs less ours, same map",
         "resolution: growth of edges, first and last octave of the zoom",
     )  # fmt: skip
     rows = [head]
@@ -129,7 +129,7 @@ def reasons(found: dict) -> str:
         mine = [(window, condition[window]) for window in WINDOWS if window in condition]
         outside = [w for w, m in mine if differs(m, condition["published"])]
         local = condition["full"]["local"]
-        path = [f["published_estimator"] for f in along(condition) if f["published_estimator"] is not None]
+        procedure = condition["published_procedure"]
         apart = [
             f"{m['published_estimator'] - m['dimension']:+.2f} ({w})"
             for w, m in mine
@@ -143,7 +143,7 @@ def reasons(found: dict) -> str:
                 f"{condition['published']:.2f}",
                 ", ".join(outside) or "none",
                 ", ".join(f"{local[q]:.2f}" for q in ("5%", "50%", "95%")),
-                f"{min(path):.2f} to {max(path):.2f} ({np.median(path):.2f})",
+                with_interval(procedure["value"], procedure["interval"]) if procedure else "not trained",
                 ", ".join(apart),
                 f"{octaves[0]:.2f}, {octaves[-1]:.2f}",
             )

@@ -41,7 +41,7 @@ from condition_maps import (
 from trainability import fractal_dimension, infer_status
 from trainability._question import wilson
 from trainability.conditions import CONDITIONS
-from trainability.published import published_dimension
+from trainability.published import published_dimension, published_slopes
 from trainability.sweep import is_trained
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -56,7 +56,7 @@ LOCAL = 64
 # Side from which on the published estimator, with boxes of 10 pixels and more, has a decade of box sizes.
 LEAST_BOXES = 128
 
-# Resamplings of blocks for an interval.
+# Resamplings for an interval: of blocks, and of the frames of a zoom.
 RESAMPLINGS = 2000
 
 
@@ -198,15 +198,38 @@ def local_quantiles(runs: xr.Dataset) -> dict[str, float] | None:
     }
 
 
-def measure_path(job: Job, plan: list[Job], pixels: int, out: Path) -> list[dict]:
-    """Windows around the zoom's place, from wide to narrow: frames where there are some, else maps."""
-    if job.condition in FRAMES:
-        stores = sorted(frame_folder(job.condition, pixels, out).glob("frame_*.zarr"))
-    else:
-        path = [j for j in plan if (j.condition, j.window) == (job.condition, "path")]
-        stores = [j.store(out) for j in sorted(path, key=lambda j: -j.half_width)]
-    maps = [stored(store) for store in stores if is_complete(store)]
-    return [summary(runs, fractal_dimension(runs)) for runs in maps]
+def measure_path(name: str, plan: list[Job], frame_pixels: int, out: Path) -> dict:
+    """Windows around the zoom's place, and what the published procedure makes of them."""
+    path = [job.store(out) for job in plan if (job.condition, job.window) == (name, "path")]
+    ends = [job for window in ("full", "zoom") for n, job in finest(plan, out, window) if n == name]
+    if name in FRAMES:
+        path, ends = sorted(frame_folder(name, frame_pixels, out).glob("frame_*.zarr")), []
+    maps = [stored(store) for store in path if is_complete(store)]
+    if not maps:
+        return {"path": [], "published_procedure": None}
+    side = min(maps[0]["status"].shape)
+    frames = [*maps, *(thinned(stored(job.store(out)), side) for job in ends)]
+    slopes = [published_slopes(frame) for frame in frames]
+    numbers = np.random.default_rng(0)
+    drawn = [
+        np.median(np.concatenate([slopes[i] for i in numbers.integers(len(slopes), size=len(slopes))]))
+        for _ in range(RESAMPLINGS)
+    ]
+    return {
+        "path": [summary(runs, fractal_dimension(runs)) for runs in maps],
+        "published_procedure": {
+            "value": float(np.median(np.concatenate(slopes))),
+            "interval": np.quantile(drawn, [0.025, 0.975]).tolist(),
+            "frames": len(frames),
+            "pixels": side,
+        },
+    }
+
+
+def thinned(runs: xr.Dataset, side: int) -> xr.Dataset:
+    """Part of the pixels, so many along a side; on a refined map those of the exploring lattice."""
+    step = min(runs["status"].shape) // side
+    return runs.isel({dim: slice(None, None, step) for dim in runs["status"].dims})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -248,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
             numbers = found.setdefault(name, {"published": CONDITIONS[name].dimension})
             numbers[window] = measure(job, options.out)
             if window == "zoom":
-                numbers["path"] = measure_path(job, plan, frame_pixels, options.out)
+                numbers |= measure_path(name, plan, frame_pixels, options.out)
             print("measured", job, flush=True)
         options.data.parent.mkdir(parents=True, exist_ok=True)
         options.data.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")

@@ -156,6 +156,7 @@ from .progress import sweep_status as sweep_status
 from .prompt import Prompt as Prompt
 from .prompt import random_prompt as random_prompt
 from .published import published_dimension as published_dimension
+from .published import published_slopes as published_slopes
 from .random_orbits import MeanTime as MeanTime
 from .random_orbits import Probability as Probability
 from .random_orbits import SliceEscaped as SliceEscaped
