@@ -60,7 +60,8 @@ def _attend(s, at, n, kept):
 @njit(**INNER)
 def _attend_backward(s, at, n, kept):
     """Gradients of queries, keys and values, given that of the mixed values at `do`."""
-    lanes, queries, head, unit = at.lanes, at.queries, at.head, at.unit
+    lanes, queries, head = at.lanes, at.queries, at.head
+    block = 2 * ROWS if at.causal else at.unit  # small ones have less behind the mask
     columns, across = queries // lanes, (at.width + lanes - 1) // lanes
     scale = at.numbers + SCALE
     for e in range(n):
@@ -76,8 +77,8 @@ def _attend_backward(s, at, n, kept):
                 c, keys = at.dp + j * lanes, _seen(at, j)
                 column(s, c, queries, at.zeros, 0, v, head, 1, b + j * lanes, queries, keys, at.width)
                 softmax_backward(s, p + j * lanes, c, queries, keys // ROWS, scale)
-            for i in range(0, at.rows, unit):  # of keys, and of queries
-                rows = min(unit, at.rows - i)
+            for i in range(0, at.rows, block):  # of keys, and of queries
+                rows = min(block, at.rows - i)
                 begin = i if at.causal else 0
                 size = at.window - begin
                 a = i * queries + begin
@@ -89,7 +90,7 @@ def _attend_backward(s, at, n, kept):
                     s, lanes, dk + i * head, head, at.zeros, 0, at.dp + a, queries, 1, q + begin * head, head,
                     rows, across, size,
                 )  # fmt: skip
-                size = min(at.window, i + unit) if at.causal else at.window
+                size = min(at.window, i + block) if at.causal else at.window
                 _heads_product(
                     s, lanes, dq + i * head, head, at.zeros, 0, at.dp + i, 1, queries, k, head,
                     rows, across, size,
