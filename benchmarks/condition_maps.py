@@ -71,11 +71,11 @@ class Job:
 
 EXPENSIVE = ("relu", "tanh", "offset", "mini-batch")
 
-# Cheap conditions whole, the others refined and checked in blocks; zooms into the roughest place whole.
+# Cheap conditions and relu whole, the others refined and checked in blocks; zooms into the roughest place whole.
 PLAN = [
     Job("identity", "full", 1024, twins=1024),
     Job("one point", "full", 1024, twins=1024),
-    Job("relu", "full", 1024, blocks=48),
+    Job("relu", "full", 1024),
     Job("tanh", "full", 1024, blocks=24),
     Job("mini-batch", "full", 1024, blocks=24),
     Job("offset", "full", 1024, blocks=24),

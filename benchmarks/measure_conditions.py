@@ -240,38 +240,47 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--pixels", type=int, help="along each side, of every map; that of the plan by default"
     )
-    parser.add_argument("--only", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(CONDITIONS),
+        default=list(CONDITIONS),
+        help="numbers of others are kept",
+    )
     parser.add_argument("--stage", default="train,measure,write", help="some of train, measure, write")
     parser.add_argument("--data", type=Path, default=DATA, help="where the numbers go")
     options = parser.parse_args(arguments)
     stages = options.stage.split(",")
 
-    plan = [job for job in PLAN if job.condition in options.only]
-    frame_pixels = FRAME_PIXELS
+    plan, frame_pixels = PLAN, FRAME_PIXELS
     if options.pixels:
         plan = list(dict.fromkeys(replace(job, pixels=options.pixels) for job in plan))
         frame_pixels = options.pixels
-    zooms = [name for name in FRAMES if name in options.only]
     options.out.mkdir(parents=True, exist_ok=True)
     if "train" in stages:
         for job in plan:
-            train(job, options.out)
-            print("trained", job, flush=True)
-        for name in zooms:
-            train_frames(name, frame_pixels, options.out)
-            print("trained the frames of", name, flush=True)
+            if job.condition in options.only:
+                train(job, options.out)
+                print("trained", job, flush=True)
+        for name in FRAMES:
+            if name in options.only:
+                train_frames(name, frame_pixels, options.out)
+                print("trained the frames of", name, flush=True)
     maps = {
         (name, window): job
         for window in ("full", "zoom", "typical")
         for name, job in finest(plan, options.out, window)
     }
     if "measure" in stages:
-        found: dict[str, dict] = {}
+        found = json.loads(options.data.read_text(encoding="utf8")) if options.data.exists() else {}
+        for name in options.only:
+            found[name] = {"published": CONDITIONS[name].dimension}
         for (name, window), job in maps.items():
-            numbers = found.setdefault(name, {"published": CONDITIONS[name].dimension})
-            numbers[window] = measure(job, options.out)
+            if name not in options.only:
+                continue
+            found[name][window] = measure(job, options.out)
             if window == "zoom":
-                numbers |= measure_path(name, plan, frame_pixels, options.out)
+                found[name] |= measure_path(name, plan, frame_pixels, options.out)
             print("measured", job, flush=True)
         options.data.parent.mkdir(parents=True, exist_ok=True)
         options.data.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
