@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 from scipy import stats
 
 import trainability as tr
@@ -46,7 +48,7 @@ def draw(found: ExponentComparison, trainer: Any, file: Path) -> None:
     """Loss over the plane with the lines of both exponents; outcomes; loss over both exponents."""
     figure, axes = plt.subplots(1, 3, figsize=(15.5, 5.2), layout="constrained")
     plot.loss_map(found.observed, predicted=found.predicted, blind=trainer.task.blind_loss, ax=axes[0])
-    _outcomes(found, axes[1])
+    _outcomes(found, trainer, axes[1])
     _plane(found, trainer, axes[2])
     for ax in axes[:2]:
         plot.plain_log_ticks(ax)
@@ -57,15 +59,22 @@ def draw(found: ExponentComparison, trainer: Any, file: Path) -> None:
     plot.save(figure, file)
 
 
-def _outcomes(found: ExponentComparison, ax) -> None:
+def _outcomes(found: ExponentComparison, trainer: Any, ax) -> None:
     said, seen = (m["status"].values == tr.Status.CONVERGED for m in (found.predicted, found.observed))
     codes = np.select([said & seen, ~said & ~seen, ~said & seen], [0, 1, 2], 3)
     x, y = found.predicted["status"].dims
     colors = ListedColormap(list(OUTCOMES.values()))
     ax.pcolormesh(found.observed[x], found.observed[y], codes.T, cmap=colors, vmin=0, vmax=3, rasterized=True)
+    smoothed = _numbers(found, trainer)["gradient less angle exponent"]
+    ax.contour(
+        found.observed[x], found.observed[y], smoothed.T, [SMOOTHED], colors="black", linewidths=1.8
+    ).set(path_effects=[withStroke(linewidth=3.2, foreground="white")])
     ax.set(yscale="log", xlabel=plot.name(x), ylabel=plot.name(y))
-    handles = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, fontsize="small")
+    handles: list[Any] = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
+    label = f"smoothed by {SMOOTHED:g} e-folds"
+    handles.append(Line2D([], [], color="black", lw=1.8, label=label))
+    place = {"loc": "upper left", "bbox_to_anchor": (-0.12, -0.16), "ncols": 2, "columnspacing": 1.0}
+    ax.legend(handles=handles, fontsize="small", frameon=False, **place)
 
 
 def _plane(found: ExponentComparison, trainer: Any, ax) -> None:
@@ -313,8 +322,9 @@ in meanwhile. `python benchmarks/geometry_map.py` goes on with it, adds the cont
 ![The map, the prediction, and the losses over both exponents](figures/geometry-map.png)
 
 *Left: held-out loss, and where theory says that each exponent vanishes; yellow is what a guess knows that looks at no input.
-Middle: prediction and outcome. Right: the same runs over both exponents, times the depth, on axes that are linear within an
-e-fold of zero and logarithmic beyond; dotted: the prediction's limit.*
+Middle: prediction and outcome; black: where attention has smoothed by 2.2 e-folds, fitted to this map afterwards. Right: the same runs over both exponents, times
+the depth, on axes that are linear within an e-fold of zero and logarithmic beyond; red: where an exponent vanishes; dotted: the
+prediction's limit.*
 
 ## What was fixed beforehand
 
