@@ -197,7 +197,7 @@ def _numbers(found: ExponentComparison, trainer: Any) -> dict[str, np.ndarray]:
 
 
 def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) -> pd.DataFrame:
-    """Twins and the prediction against the map, on the pixels that the twins have."""
+    """Runs with one thing changed against the map, on the pixels that they have."""
     rows = []
     for name, twin in maps.items():
         if name == "map" or name.endswith(" blocks"):
@@ -206,17 +206,17 @@ def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) 
         seen = _said(found.observed.sel(here))
         again = learned_status(twin, trainer.task).values == tr.Status.CONVERGED
         everywhere = np.ones(seen.shape, bool)
+        loss = found.observed["test_loss"].sel(here).values
         rows.append(
             {
                 "runs with": name,
+                "pixels": seen.size,
+                "learned in the map": f"{seen.mean():.0%}",
+                "learned here": f"{again.mean():.0%}",
+                "learned here alone": f"{(again & ~seen).mean():.0%}",
                 "end alike": with_interval(share(again == seen, everywhere)[:2], ".1%"),
                 "rank correlation of losses": with_interval(
-                    rank_correlation(
-                        found.observed["test_loss"].sel(here).values, twin["test_loss"].values, BLOCK
-                    )
-                ),
-                "prediction right on these pixels": with_interval(
-                    share(_said(found.predicted.sel(here)) == seen, everywhere)[:2], ".1%"
+                    rank_correlation(loss, twin["test_loss"].values, BLOCK)
                 ),
             }
         )
