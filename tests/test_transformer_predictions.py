@@ -99,6 +99,17 @@ def test_a_map_that_obeys_the_prediction_is_found_to():
     assert repr(found).startswith("learned from its input, predicted from both exponents: 100.0%")
 
 
+def test_intervals_of_small_maps_are_no_points():
+    trainer, grid = trainer_of(), grid_of(8)
+    predicted = tr.predict_transformer(grid, trainer)
+    noise = np.random.default_rng(0).normal(size=grid.shape)
+    found = tr.compare_exponents(
+        runs_with(2 + 0.02 * predicted["boundary"] + 0.1 * noise, predicted), trainer
+    )
+    for value, (low, high) in found.ranks.values():
+        assert low < value < high
+
+
 def test_a_map_that_contradicts_it_is_found_to():
     trainer, grid = trainer_of(), grid_of(24)
     predicted = tr.predict_transformer(grid, trainer)

@@ -60,7 +60,8 @@ class ExponentComparison:
     null : ShiftNull
     ranks : dict of str to (float, (float, float))
         Spearman's correlation of the held-out loss with |angle|, |gradient| and the larger of the two, with its
-        95 % interval over blocks of 8 pixels a side; positive where the loss is least at vanishing exponents.
+        95 % interval over blocks of 8 pixels a side (fewer, where the map would not hold four along each axis);
+        positive where the loss is least at vanishing exponents.
     """
 
     predicted: xr.Dataset
@@ -190,6 +191,7 @@ def compare_exponents(
     }
     sizes["larger of both"] = predicted["boundary"] + efolds
     loss = np.nan_to_num(observed["test_loss"].values, nan=np.inf)
+    side = block_side(loss.shape)
     return ExponentComparison(
         predicted=predicted,
         observed=observed,
@@ -199,8 +201,13 @@ def compare_exponents(
         },
         rules=compare_baselines(predicted, observed, outcome="converged"),
         null=shift_null(predicted, observed, outcome="converged"),
-        ranks={name: rank_correlation(size.values, loss, BLOCK) for name, size in sizes.items()},
+        ranks={name: rank_correlation(size.values, loss, side) for name, size in sizes.items()},
     )
+
+
+def block_side(shape: tuple[int, ...]) -> int:
+    """Pixels along the side of a block that is resampled as a whole: 8, fewer where a side would not hold four."""
+    return max(min(BLOCK, min(shape) // 4), 1)
 
 
 def learned_status(runs: xr.Dataset, task: Task, *, margin: float = MARGIN) -> xr.DataArray:
