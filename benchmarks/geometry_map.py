@@ -98,9 +98,10 @@ def main() -> None:
     trainer = preset_trainer("geometry")
     found = tr.compare_exponents(maps["map"], trainer)
     print(found)
-    geometry_page.draw(found, trainer, ROOT / "docs" / "figures" / "geometry-map.png")
+    slow = tr.compare_exponents(maps[geometry_page.SLOW], trainer)
+    geometry_page.draw(found, slow, trainer, ROOT / "docs" / "figures" / "geometry-map.png")
     page = ROOT / "docs" / "geometry-map.md"
-    page.write_text(geometry_page.text(found, maps, measured, trainer), encoding="utf8")
+    page.write_text(geometry_page.text(found, slow, maps, measured, trainer), encoding="utf8")
 
 
 if __name__ == "__main__":
