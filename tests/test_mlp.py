@@ -27,7 +27,7 @@ from trainability.trainers._vector import IN_STEP, emitter_and_indices, lanes
 sys.path.insert(0, str(Path(__file__).parent))
 import mlp_twin
 
-FULL, ZOOM = 64, 32  # pixels along a side of the slow maps
+SIDE = 64  # pixels of the slow maps
 
 
 def options_of(trainer: MLP) -> dict:
@@ -419,8 +419,8 @@ def test_outcomes_are_the_twins_up_to_the_noise_floor(name, zoomed):
     """
     if zoomed:
         pytest.importorskip("jax")  # zooms lie on the boundary of the reference's own draw
-    n = ZOOM if zoomed else FULL
-    grid, trainer = CONDITIONS[name].zoom(pixels=n) if zoomed else CONDITIONS[name].full(n)
+    n, condition = SIDE, CONDITIONS[name]
+    grid, trainer = condition.zoom(pixels=n) if zoomed else condition.full(n)
     pixels, drawn = grid.pixels(), trainer.draw(0, trainer.batch_size)
     own = published_score(trainer(pixels)).reshape(n, n)
     moved = []
