@@ -120,9 +120,9 @@ def contestants(condition: Condition, n: int) -> dict[str, Contestant]:
         OURS: ours(condition, pixels),
         EVERY: ours(condition, few, early_exit=False),
         SINGLE: ours(condition, pixels, dtype="float32"),
-        WALL: ours(condition, pixels),
-        TWO: ours(condition, pixels, threads=2),
     }
+    if condition.name == "tanh":
+        entries |= {WALL: ours(condition, pixels), TWO: ours(condition, pixels, threads=2)}
     if condition.name in CHEAP:
         entries[GENERAL] = ours(condition, few, early_exit=False, reduce=False)
     for engine in ("numpy", "torch"):
