@@ -1,6 +1,6 @@
 """Training of transformers: this package beside a plain torch loop, torch.func, JAX and the machine's products.
 
-    python benchmarks/transformer.py [--only d16,paper] [--repeats 3] [--seconds 1]
+    python benchmarks/transformer.py [--only d16,paper] [--repeats 3] [--seconds 1] [--page docs/speed.md]
 
 One run, one thread, contestants interleaved, the best of the repeats each; all start from the same weights and
 must find the same first loss. Rates are pixel-steps per second of processor time: forward, backward and Adam,
@@ -28,6 +28,7 @@ from trainability.trainers._transformer_model import losses
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import pages
 import plain_transformer
 
 try:
@@ -44,6 +45,10 @@ SIZES = {
     "d64": (64, 64, 16, (1, 4)),
     "paper": (64, 64, 256, (1,)),
 }
+LOOP, OURS, PRODUCT = "torch, plain loop", "ours", "product"
+
+# Least times the plain loop, and least share of the rate of products.
+GOALS = {"d16": (4.5, 0.40), "d32": (1.8, None), "paper": (None, 0.55)}
 
 
 def trainer_of(size, **options):
@@ -138,15 +143,60 @@ def rate(steps, seconds):
 
 
 def contestants_of(size):
+    """Kind of contestant -> its steps, with each number of members."""
     trainer, members = trainer_of(size), SIZES[size][-1]
-    found = {"product": product_steps(), "plain loop": plain_loop(trainer)}
-    for k in members:
-        found[f"ours, {k} members"] = our_steps(trainer, k)
-        found[f"our torch engine, {k} members"] = our_steps(trainer_of(size, engine="torch"), k)
-        found[f"torch.func, {k} members"] = vmap_steps(trainer, k)
+    torch_trainer = trainer_of(size, engine="torch")
+    found = {
+        PRODUCT: [product_steps()],
+        LOOP: [plain_loop(trainer)],
+        OURS: [our_steps(trainer, k) for k in members],
+        "our torch engine": [our_steps(torch_trainer, k) for k in members],
+        "torch.func": [vmap_steps(trainer, k) for k in members],
+    }
     if jax:
-        found |= {f"JAX, {k} members": jax_steps(trainer, k) for k in sorted({1, *members})}
+        found["JAX"] = [jax_steps(trainer, k) for k in sorted({1, *members})]
     return trainer, found
+
+
+def rates(size, repeats, seconds):
+    """Pixel-steps a second of each kind, at its best number of members; of the product, steps of its operations."""
+    trainer, contestants = contestants_of(size)
+    first = {name: [next(steps)[1] for steps in kind] for name, kind in contestants.items()}  # compiles, too
+    known = [loss for kind in first.values() for loss in kind if loss is not None]
+    assert np.ptp(known) < 1e-4, first
+    best = dict.fromkeys(contestants, 0.0)
+    for _ in range(repeats):
+        for name, kind in contestants.items():
+            best[name] = max(best[name], *(rate(steps, seconds) for steps in kind))
+    return best | {PRODUCT: best[PRODUCT] / operations(trainer)}
+
+
+def rates_table(found):
+    names = dict.fromkeys(name for best in found.values() for name in best if name != PRODUCT)
+    rows = [
+        [
+            name,
+            *(
+                f"{best[name]:,.0f} ({best[name] / best[LOOP]:.1f} ×, {best[name] / best[PRODUCT]:.0%})"
+                for best in found.values()
+            ),
+        ]
+        for name in names
+    ]
+    return pages.table(["steps a second (times the loop, share of products)", *found], rows)
+
+
+def goals_table(found):
+    rows = []
+    for size, best in found.items():
+        times, share = GOALS.get(size, (None, None))
+        others = max(value for name, value in best.items() if name not in (PRODUCT, OURS))
+        rows.append([size, "ours / best of the others", "1 ×", f"{best[OURS] / others:.1f} ×"])
+        if times:
+            rows.append([size, f"ours / {LOOP}", f"{times} ×", f"{best[OURS] / best[LOOP]:.1f} ×"])
+        if share:
+            rows.append([size, "share of products", f"{share:.0%}", f"{best[OURS] / best[PRODUCT]:.0%}"])
+    return pages.table(["size", "ratio", "goal", "measured"], rows)
 
 
 def main():
@@ -156,23 +206,17 @@ def main():
     parser.add_argument("--only", default=",".join(SIZES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0)
-    args = parser.parse_args()
+    parser.add_argument("--page", type=Path, help="page of the documentation to write the tables into")
+    options = parser.parse_args()
+    found = {}
     with one_thread():
-        for size in args.only.split(","):
-            trainer, contestants = contestants_of(size)
-            first = {name: next(steps)[1] for name, steps in contestants.items()}  # compiles, too
-            known = [loss for loss in first.values() if loss is not None]
-            assert np.ptp(known) < 1e-4, first
-            best = dict.fromkeys(contestants, 0.0)
-            for _ in range(args.repeats):
-                for name, steps in contestants.items():
-                    best[name] = max(best[name], rate(steps, args.seconds))
-            peak = best.pop("product")
-            print(f"{size}: {trainer.n_parameters} parameters, product {peak / 1e9:.0f} GFLOP/s")
-            for name, found in best.items():
-                share = found * operations(trainer) / peak
-                times = found / best["plain loop"]
-                print(f"  {name:28s} {found:8.1f} steps/s  x {times:.2f}  {share:.0%} of peak", flush=True)
+        for size in options.only.split(","):
+            found[size] = rates(size, options.repeats, options.seconds)
+            print(f"\n{rates_table({size: found[size]})}", flush=True)
+    text = f"{goals_table(found)}\n\n{rates_table(found)}"
+    print(f"\n{text}")
+    if options.page:
+        pages.fill(options.page, "benchmarks/transformer.py", text)
 
 
 if __name__ == "__main__":
