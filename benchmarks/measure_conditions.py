@@ -1,6 +1,6 @@
 """Measure the boundaries of the six published conditions: maps, dimensions with intervals, refinement, page, figures.
 
-python benchmarks/measure_conditions.py --out maps                everything: about three hours on one core; resumable
+python benchmarks/measure_conditions.py --out maps                everything: some three hours on one core; resumable
 python benchmarks/measure_conditions.py --out maps --stage measure          from the maps that are there: minutes
 python benchmarks/measure_conditions.py --out maps --pixels 64 --only identity --data d.json --stage train,measure
 
