@@ -6,16 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
+import pages
 from trainability import infer_status
 from trainability.pictures import plain_picture, published_picture
 
 WINDOWS = ("full", "zoom", "typical")
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Markdown; the first row is the head."""
-    rows = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def windows(found: dict):
@@ -65,7 +60,7 @@ def dimensions(found: dict) -> str:
                 f"{found[name]['published']:.2f}",
             )
         )
-    return table(rows)
+    return pages.table(rows[0], rows[1:])
 
 
 def flip_rate(replicate: dict | None) -> str:
@@ -114,7 +109,7 @@ def refinement(found: dict) -> str:
                 "{exponent:.2f} ({least:.2f} to {most:.2f})".format(**m["trained_growth"]),
             )
         )
-    return table(rows)
+    return pages.table(rows[0], rows[1:])
 
 
 def reasons(found: dict) -> str:
@@ -148,7 +143,7 @@ def reasons(found: dict) -> str:
                 f"{octaves[0]:.2f}, {octaves[-1]:.2f}",
             )
         )
-    return table(rows)
+    return pages.table(rows[0], rows[1:])
 
 
 def differs(numbers: dict, published: float) -> bool:
@@ -169,12 +164,8 @@ TABLES = {"dimensions": dimensions, "refinement": refinement, "reasons": reasons
 def write(found: dict, maps: dict[tuple[str, str], xr.Dataset], docs: Path) -> None:
     """Put the tables into the page, and the figures beside it."""
     page = docs / "measured-dimensions.md"
-    text = page.read_text(encoding="utf8")
     for name, make in TABLES.items():
-        start, end = f"<!-- {name}: made by benchmarks/measure_conditions.py -->", f"<!-- end of {name} -->"
-        before, rest = text.split(start)
-        text = f"{before}{start}\n\n{make(found)}\n\n{end}{rest.split(end)[1]}"
-    page.write_text(text, encoding="utf8")
+        pages.fill(page, name, make(found), script="measure_conditions.py")
     drawn = {
         "six-conditions": draw_maps(found, maps),
         "six-scalings": draw_scaling(found),

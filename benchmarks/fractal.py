@@ -7,18 +7,15 @@ cores together: the best of three runs, contestants one after the other.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+import pages
 from trainability.boundaries import boundary
 from trainability.box_counting import box_counts
 from trainability.known_sets import iid_noise, koch_snowflake, weierstrass_graph
-
-sys.path.insert(0, str(Path(__file__).parent))
-import pages
 
 SIDE, REPEATS = 4097, 3
 
@@ -70,7 +67,7 @@ def main() -> None:
     text = pages.table(head, rows)
     print(text)
     if options.page:
-        pages.fill(options.page, "benchmarks/fractal.py", text)
+        pages.fill(options.page, "fractal", text, script="fractal.py")
 
 
 if __name__ == "__main__":

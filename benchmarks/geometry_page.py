@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from scipy import stats
 
+import pages
 import trainability as tr
 from trainability import plot
 from trainability._question import share
@@ -161,8 +162,7 @@ def text(
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    rows = [table.columns, ["---"] * len(table.columns), *table.values]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+    return pages.table(table.columns, table.astype(str).values)
 
 
 def _said(runs: xr.Dataset) -> np.ndarray:

@@ -11,7 +11,6 @@ step by step in the best of several batches, and a scan over all steps in the be
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,11 +24,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+import pages
 from trainability.conditions import CONDITIONS, Condition
 from trainability.trainers._vector import emitter_and_indices, lanes
-
-sys.path.insert(0, str(Path(__file__).parent))
-import pages
 
 try:
     from jax_mlp import JaxMLP
@@ -107,7 +104,9 @@ FROM_REGISTERS, FROM_MEMORY = multiply_adds(tile=False), multiply_adds(tile=True
 def multiply_add_rate(run=FROM_REGISTERS) -> float:
     """Vector multiply-adds a second, the best of a few short bursts."""
     room, best, rounds = np.zeros(56 * lanes("float64")), 0.0, 20_000
-    s = room[-room.ctypes.data % 64 // room.itemsize :]  # a vector within a line of the cache, as in the kernels
+    s = room[
+        -room.ctypes.data % 64 // room.itemsize :
+    ]  # a vector within a line of the cache, as in the kernels
     run(s, 1)  # compiles
     for _ in range(5):
         start = time.process_time()
@@ -226,7 +225,7 @@ def main() -> None:
     )
     print(f"\n{text}")
     if options.page:
-        pages.fill(options.page, "benchmarks/mlp.py", text)
+        pages.fill(options.page, "mlp", text, script="mlp.py")
 
 
 if __name__ == "__main__":

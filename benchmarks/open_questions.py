@@ -15,6 +15,8 @@ import jupytext
 import nbclient
 import nbformat
 
+import pages
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks/open-questions.md"
 PAGE = ROOT / "docs/open-questions.md"
@@ -65,10 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for size in options.size:
         notebook = run(size, options.out)
-        before, start, rest = PAGE.read_text(encoding="utf8").partition(f"<!-- printed at size {size} -->")
-        after = rest.partition("<!-- end -->")[2]
-        text = f"{before}{start}\n\n```text\n{printed(notebook)}\n```\n\n<!-- end -->{after}"
-        PAGE.write_text(text, encoding="utf8")
+        text = f"```text\n{printed(notebook)}\n```"
+        pages.fill(PAGE, f"size {size}", text, script="open_questions.py")
         for name, picture in zip(FIGURES, pictures(notebook), strict=True):
             (ROOT / f"docs/figures/{name}.png").write_bytes(picture)
         print("wrote size", size, flush=True)

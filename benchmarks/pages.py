@@ -1,20 +1,27 @@
-"""Tables that scripts write into pages of the documentation."""
+"""What scripts write into pages of the documentation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def fill(page: Path, script: str, text: str) -> None:
-    """Replace what stands between `<!-- table: made by <script> -->` and the next `<!-- end of table -->`."""
-    start, end = f"<!-- table: made by {script} -->", "<!-- end of table -->"
-    before, found, rest = page.read_text(encoding="utf8").partition(start)
-    if not found:
-        raise ValueError(f"{page} has no line {start}; put it and {end} where the table belongs")
-    after = rest.partition(end)[2]
+def fill(page: Path, name: str, text: str, *, script: str) -> None:
+    """Replace what stands between `<!-- <name>: made by <script> -->` and `<!-- end of <name> -->`.
+
+    Raises
+    ------
+    ValueError
+        If the page lacks either line.
+    """
+    start, end = f"<!-- {name}: made by benchmarks/{script} -->", f"<!-- end of {name} -->"
+    before, begun, rest = page.read_text(encoding="utf8").partition(start)
+    _, ended, after = rest.partition(end)
+    if not (begun and ended):
+        raise ValueError(f"{page} has no lines {start} and {end}; put them where the text belongs")
     page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf8")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Markdown, a row a line."""
+    head = list(head)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

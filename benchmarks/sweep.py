@@ -7,7 +7,6 @@ the engine: pickling, scheduling, writing, checksums.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,12 +19,10 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
+import pages
 import trainability as tr
 from trainability.progress import sweep_status
 from trainability.sweep import is_trained
-
-sys.path.insert(0, str(Path(__file__).parent))
-import pages
 
 TILE = (128, 128)
 
@@ -129,7 +126,7 @@ def main() -> None:
     text += f"\n\nThe store: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, tiles of {TILE[0]} × {TILE[1]} pixels."
     print(text)
     if options.page:
-        pages.fill(options.page, "benchmarks/sweep.py", text)
+        pages.fill(options.page, "sweep", text, script="sweep.py")
 
 
 if __name__ == "__main__":

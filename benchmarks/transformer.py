@@ -216,7 +216,7 @@ def main():
     text = f"{goals_table(found)}\n\n{rates_table(found)}"
     print(f"\n{text}")
     if options.page:
-        pages.fill(options.page, "benchmarks/transformer.py", text)
+        pages.fill(options.page, "transformer", text, script="transformer.py")
 
 
 if __name__ == "__main__":
