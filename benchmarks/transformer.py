@@ -25,11 +25,13 @@ from trainability._threads import one_thread
 from trainability.trainers import Transformer, text_task
 from trainability.trainers._transformer_ensembles import ensembles
 from trainability.trainers._transformer_model import losses
+from trainability.trainers._vector import lanes
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import pages
 import plain_transformer
+from mlp import multiply_add_rate
 
 try:
     import jax
@@ -213,7 +215,10 @@ def main():
         for size in options.only.split(","):
             found[size] = rates(size, options.repeats, options.seconds)
             print(f"\n{rates_table({size: found[size]})}", flush=True)
-    text = f"{goals_table(found)}\n\n{rates_table(found)}"
+        product = max(rate(product_steps(), options.seconds) for _ in range(options.repeats))
+    peak = multiply_add_rate() * 2 * lanes("float32")
+    text = f"{goals_table(found)}\n\n{rates_table(found)}\n\n"
+    text += f"The product itself runs at {product / peak:.0%} of the core's multiply-adds."
     print(f"\n{text}")
     if options.page:
         pages.fill(options.page, "transformer", text, script="transformer.py")
