@@ -340,9 +340,14 @@ In short: **which networks learn** is not told by a limit on both exponents, at 
 averages away through the stack tells it best. **How well they learn** agrees better with the theory, at the lower of the rates:
 the loss is least where both exponents nearly vanish, and rises with the larger of them. At the higher rate it does not.
 
+Both exponents are growth rates per block of a network as it is drawn. The **angle exponent** is that of 1 - cos
+between nearly equal tokens on their way up: negative, tokens merge (*ordered*); positive, they are driven apart (*chaotic*).
+The **gradient exponent** is that of the gradient's squared norm on its way down. A change by *n* e-folds is one by a factor of
+eⁿ. Closed forms are in [theory/22](../theory/22-angle-exponent.md) and [theory/23](../theory/23-gradient-exponent.md).
+
 A causal decoder of 12 blocks and 24 dimensions ({parameters} parameters) learns a synthetic text with Adam, once for each of
 {pixels} pixels: {n_steps} steps at a learning rate of 0.01, batches of 16 windows of 8 characters. Axes are the residual strength
-of attention and the gain of the MLP's first layer; the other scales are those of
+of attention (`alpha_attn`) and the gain of the MLP's first layer (`sigma_mlp`); the other scales are those of
 `Initialization(n_tokens=8, alpha_mlp=0.7, sigma_attn=1, causal=True, activation="tanh")`. Weights come from one seed and one
 order of the data serves the whole map.
 
@@ -355,31 +360,38 @@ in meanwhile. `python benchmarks/geometry_map.py` goes on with it, adds the cont
 
 ![The map at two learning rates, the prediction, and the losses over both exponents](figures/geometry-map.png)
 
-*Left: held-out loss at two learning rates, and where theory says that each exponent vanishes; yellow is what a guess knows that
-looks at no input. Right, above: prediction and outcome; black: where attention has smoothed by 2.2 e-folds, fitted to this map
-afterwards. Right, below: the runs at the lower rate over both exponents, times the depth, on axes that are linear within an e-fold
-of zero and logarithmic beyond; red: where an exponent vanishes; dotted: the prediction's limit.*
+*Left: held-out loss at two learning rates; yellow: no better than a guess from the frequencies of the characters; red: where
+theory says that an exponent vanishes. Right, above: prediction and outcome; black: where attention has smoothed by 2.2 e-folds
+(see below), fitted to this map afterwards. Right, below: the runs at the lower rate over both exponents, times the depth, on
+axes that are linear within an e-fold of zero and logarithmic beyond. Dotted: the prediction's limit.*
 
 ## What was fixed beforehand
 
 - **Prediction** (`predict_transformer`): a network trains where neither exponent, times the depth, is beyond {efolds:g} e-folds,
   the limit found for random tanh networks without skips (arXiv:1611.01232). The exponents are those of `phase_diagram` on the
   same axes, means over the 12 blocks.
-- **Outcome**: a run has learned from its input if its held-out loss is more than {margin:g} nats below {blind:.3f}, that of the
-  frequencies of the characters. {learned:.0%} of the runs have; {predicted:.0%} were predicted to.
+- **Outcome**: a run has learned from its input if its held-out loss is more than {margin:g} nats below {blind:.3f}, that of a
+  guess from the frequencies of the characters. {learned:.0%} of the runs have; {predicted:.0%} were predicted to.
 
 ## The prediction fails
 
-At the rate of 0.01 it agrees on {agreement} of the pixels, no better than chance: {best_trivial}.
+At the rate of 0.01 the prediction agrees on {agreement} of the pixels, no better than chance;
+{best_trivial}.
 
 {by}
 
+From the observed boundary to the predicted one:
+
 {distances}
+
+Trivial rules know the axes and this map: the commoner outcome; the best cut along one axis; logistic regression on the axes,
+without and with their squares and products. All but the first are fitted to some blocks of the map and asked about others.
 
 {rules}
 
-Null of shifts: {null}. Power: a disagreement on {smallest:.0%} of the pixels, clustered as here, would have shown with a
-probability of 95 %.
+Null of shifts, one map moved against the other in every way:
+{null}.
+Power: a disagreement on {smallest:.0%} of the pixels, clustered as here, would have shown with a probability of 95 %.
 
 It fails in both directions. Networks far in the chaotic phase learn where attention is weak, up to the top of the map. Networks
 between both zero lines, which are nearly critical by either exponent, learn nothing where attention is strong.
@@ -391,14 +403,17 @@ Exponents are times the depth; intervals resample blocks of 8 × 8 pixels; cuts 
 {orders}
 
 Neither exponent's size orders the losses of this map; that the final loss is least where both vanish (arXiv:2403.02579) is not what
-it shows. The best tenth of the runs has {best}. The angle exponent with its sign does order them,
-the more ordered the worse, and between sigma_mlp = 1 and 2 the boundary follows its zero line.
+it shows. The best tenth of the runs has
+{best}.
+The angle exponent with its sign does order them, the more ordered the worse, and between sigma_mlp = 1 and 2 the boundary
+follows its zero line.
 
-Nearly all of the order is in the **difference** of the exponents. At nearly equal tokens the MLP adds the same to both (theory/22,
-theory/23), so that gradient less angle exponent is what attention alone takes from the differences between tokens: a block leaves
-the share e^-(gradient - angle) of their norm². On this map learning ends where attention has smoothed by about two e-folds through
-the whole stack, whether or not the MLPs blow the differences up again; that is little more than a cut on alpha_attn, but says
-something of other depths. The rule was read off this map and fixed, and then asked of networks of 6 and 24 blocks:
+Nearly all of the order is in the **difference** of the exponents. At nearly equal tokens the MLP adds the same to both, so that
+gradient less angle exponent is what attention alone takes from the differences between tokens: a block leaves the share
+e^-(gradient - angle) of their norm². This is meant by *smoothing*: over the depth, by so many e-folds. On this map learning ends
+where attention has smoothed by about two e-folds, whether or not the MLPs blow the differences up again; that is little more
+than a cut on alpha_attn, but says something of other depths. The rule was read off this map and fixed, and then asked of
+networks of 6 and 24 blocks:
 
 {depths}
 
@@ -411,22 +426,25 @@ over four hyperparameters (`trainability validate --study exponents`).
 
 ## At a lower learning rate
 
-The rate of 0.01 was that of the study of the exponents. After this map had been seen the plane was trained once more at 0.003, on
-{slow_pixels} of its pixels. Then {slow_learned:.0%} of the runs learn from their input, and {slow_lower:.0%} of the losses are lower. The prediction agrees
-on {slow_agreement}, {slow_trivial}. Null of shifts: {slow_null}.
+The rate of 0.01 was that of the study of the exponents. After this map had been seen the plane was trained once more at 0.003,
+on {slow_pixels} of its pixels. Then {slow_learned:.0%} of the runs learn from their input, and {slow_lower:.0%} of the losses are lower.
+The prediction agrees on {slow_agreement};
+{slow_trivial}.
+Null of shifts: {slow_null}.
 
 {slow_orders}
 
 The order of the losses is now much more what arXiv:2403.02579 says: they rise with the larger of both exponents' sizes, and the
-best tenth has {slow_best}. The difference orders them
-better still. Which runs learn at all is still told by the difference of the exponents, at a higher level of it,
-and not by a limit on both: chaotic networks learn where attention is weak.
+best tenth has
+{slow_best}.
+The difference orders them better still. Which runs learn at all is still told by the difference of the exponents, at a higher
+level of it, and not by a limit on both: chaotic networks learn where attention is weak.
 
 ## What is luck, and what a network passes on
 
 Runs were repeated with one thing changed, on every second or fourth pixel along each axis: with other weights; with the same
 weights and the examples of each batch in another order, which is the same mathematics rounded otherwise; at the lower learning
-rate; and with the head alone trained, over blocks and embeddings that stay as they were drawn.
+rate; and with the head alone trained, over blocks and embeddings that stay as they were drawn. *Alone* means: not in the map.
 
 {luck}
 

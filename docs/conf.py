@@ -1,4 +1,4 @@
-"""The documentation site: `make docs`. Pages and notebooks are found by pattern, names by the package's stubs."""
+"""The documentation site: `make docs`. Files are found by pattern, listed in `index.md`, names by the stubs."""
 
 import os
 import sys
@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
     "docstrings",
+    "links",
 ]
 root_doc = "docs/index"
 include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "theory/*.md", "notebooks/*.md"]
@@ -44,6 +45,9 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+
+# Blocks of code that name no language are commands.
+highlight_language = "none"
 
 # Docstrings
 default_role = "code"

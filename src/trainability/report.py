@@ -80,7 +80,8 @@ def claims_page(claims: Iterable[Claim], *, size: str = "quick") -> str:
         "# Claims of the papers, measured",
         "",
         "Each line is made again by its command. A verdict follows from where the 95 % interval lies relative to "
-        "what the claim allows: inside (supported), outside (contradicted), across an end (inconclusive). "
+        "what the claim allows: inside (supported), outside (contradicted), across an end (inconclusive); a "
+        "dimension that is noise or unresolved decides nothing. "
         f"Numbers may differ in their last digits between machines. Studies ran at the size `{size}`: a larger one "
         "narrows the intervals.",
     ]
