@@ -16,13 +16,11 @@ from trainability.classification import (
     critical_lr_from,
     ellipse_function,
     fate,
-    invariant_ellipse,
     phase,
     safe_lr,
-    tangential_exponent,
     thresholds,
-    transverse_exponent,
 )
+from trainability.ellipse import invariant_ellipse, tangential_exponent, transverse_exponent
 from trainability.prompt import random_prompt
 from trainability.reduction import effective_step, gain, reduced_start
 

@@ -19,7 +19,8 @@ from trainability import (
     repeller,
     windows,
 )
-from trainability.classification import thresholds, transverse_exponent
+from trainability.classification import thresholds
+from trainability.ellipse import transverse_exponent
 
 SQUARES = np.array([0.6, 0.8, 1.0, 1.2]) ** 2  # gains of the example data
 CURVATURES, COUPLINGS = [0.8, 0.9, 1.1, 1.2], [0.7, 1.1, 0.9, 1.3]

@@ -28,12 +28,9 @@ from .classification import critical_lr as critical_lr
 from .classification import critical_lr_from as critical_lr_from
 from .classification import ellipse_function as ellipse_function
 from .classification import fate as fate
-from .classification import invariant_ellipse as invariant_ellipse
 from .classification import phase as phase
 from .classification import safe_lr as safe_lr
-from .classification import tangential_exponent as tangential_exponent
 from .classification import thresholds as thresholds
-from .classification import transverse_exponent as transverse_exponent
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .conditions import CONDITIONS as CONDITIONS
@@ -78,6 +75,9 @@ from .dynamics import orbit_diagram as orbit_diagram
 from .ellipse import EllipseCycles as EllipseCycles
 from .ellipse import basin_uncertainty_exponent as basin_uncertainty_exponent
 from .ellipse import ellipse_cycles as ellipse_cycles
+from .ellipse import invariant_ellipse as invariant_ellipse
+from .ellipse import tangential_exponent as tangential_exponent
+from .ellipse import transverse_exponent as transverse_exponent
 from .ellipse import transverse_pressure as transverse_pressure
 from .ellipse import weight_exponent as weight_exponent
 from .entropy import BasinEntropy as BasinEntropy

@@ -4,13 +4,8 @@ import numpy as np
 
 from ._question import wilson
 from .claims import Measured, Verdict, claim
-from .classification import (
-    critical_lr_from,
-    ellipse_function,
-    invariant_ellipse,
-    thresholds,
-    transverse_exponent,
-)
+from .classification import critical_lr_from, ellipse_function, thresholds
+from .ellipse import invariant_ellipse, transverse_exponent
 from .random_orbits import divergence_probability
 
 PAPER = "arXiv:2605.21292"

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ._checks import finite
+from ._checks import finite, positive
 from .reduction import Data, as_reduction, project_weights
 
 # End of the period-doubling cascade; mu_1 ... mu_10 and this limit are computed by `cascade`.
@@ -233,96 +233,6 @@ def _exact_signs(mu, a, b):
     return sign_H, sign_error
 
 
-def invariant_ellipse(mu, *, n: int = 400) -> np.ndarray:
-    """Points of the invariant ellipse H = 0, spread by its natural invariant measure.
-
-    s = a + b = 2 √(2 + mu) cos θ and d = a - b = 2 √(2 - mu) sin θ, θ uniform; the map acts as θ → π - 3θ.
-
-    Parameters
-    ----------
-    mu : array_like, shape (...)
-        |mu| < 2.
-    n : int, optional
-        Number of points, the first at θ = 0; the curve closes from the last to the first.
-
-    Returns
-    -------
-    ndarray, shape (..., n, 2)
-        Columns a, b.
-
-    References
-    ----------
-    arXiv:2605.21292; theory/03 (eq:ellipse), (eq:angle).
-
-    Examples
-    --------
-    >>> invariant_ellipse(0.25, n=4).round(3)
-    array([[ 1.5  ,  1.5  ],
-           [ 1.323, -1.323],
-           [-1.5  , -1.5  ],
-           [-1.323,  1.323]])
-    """
-    mu = finite("mu", mu)
-    if not (np.abs(mu) < 2).all():
-        raise ValueError(
-            f"mu={mu[np.abs(mu) >= 2].flat[0]} has no invariant ellipse; there is one for -2 < mu < 2"
-        )
-    if n < 1:
-        raise ValueError(f"n={n} points; at least 1")
-    theta = 2 * np.pi * np.arange(n) / n
-    half_s = np.sqrt(2 + mu)[..., None] * np.cos(theta)
-    half_d = np.sqrt(2 - mu)[..., None] * np.sin(theta)
-    return np.stack([half_s + half_d, half_s - half_d], axis=-1)
-
-
-def tangential_exponent() -> float:
-    """Lyapunov exponent along the invariant ellipse, log 3 for every mu, in nats per iteration.
-
-    References
-    ----------
-    arXiv:2605.21292; theory/05 (eq:tangential).
-
-    Examples
-    --------
-    >>> tangential_exponent()
-    1.0986122886681098
-    """
-    return float(np.log(3))
-
-
-def transverse_exponent(mu):
-    """Lyapunov exponent across the invariant ellipse, for its natural measure, in nats per iteration.
-
-    λ = arccosh((1 + √(25 - 4 mu²))/4), positive for |mu| < 2: the ellipse repels.
-
-    Parameters
-    ----------
-    mu : array_like
-        |mu| ≤ 2.
-
-    Returns
-    -------
-    float or ndarray, shape of `mu`
-        Full relative accuracy up to |mu| = 2, where it vanishes like 2 √((2 - |mu|)/3).
-
-    References
-    ----------
-    theory/05 (eq:transverse).
-
-    Examples
-    --------
-    >>> transverse_exponent([0.0, 1.5, 2.0]).round(6)
-    array([0.962424, 0.693147, 0.      ])
-    """
-    mu = finite("mu", mu)
-    if not (np.abs(mu) <= 2).all():
-        raise ValueError(
-            f"mu={mu[np.abs(mu) > 2].flat[0]} has no invariant ellipse; there is one for -2 < mu < 2"
-        )
-    # arccosh(1 + x) = 2 arcsinh √(x/2), with x written without the cancellation at |mu| = 2.
-    return (2 * np.arcsinh(np.sqrt((2 - mu) * (2 + mu) / (2 * (3 + np.sqrt(25 - 4 * mu * mu))))))[()]
-
-
 def critical_lr(data: Data, U, v):
     """Exact critical learning rate: training stays bounded below it and diverges above it.
 
@@ -387,11 +297,11 @@ def critical_lr_from(curvature, coupling, u, v):
     2.0
     """
     c, k, u, v = (
-        finite(name, value)
-        for name, value in (("curvature", curvature), ("coupling", coupling), ("u", u), ("v", v))
+        positive("curvature", curvature),
+        finite("coupling", coupling),
+        finite("u", u),
+        finite("v", v),
     )
-    if not (c > 0).all():
-        raise ValueError(f"curvature must be positive; found {c[~(c > 0)].flat[0]}")
     root = np.hypot(4 * k - 2 * c * u * v, c * (u - v) * (u + v))
     with np.errstate(divide="ignore"):
         return (8 / (c * (u * u + v * v) + root))[()]

@@ -1,4 +1,4 @@
-"""Dynamics on the invariant ellipse: cycles, how fast it repels, how it divides the basins beside it.
+"""The invariant ellipse of the product map: points, exponents, cycles, and how it divides the basins beside it.
 
 On the ellipse e = 2 cos 2θ and the map is θ → π - 3θ, angle tripling. Everything transverse follows from
 the factor G = 1 + mu e + e² by which H grows in a step (theory/03, theory/05).
@@ -9,13 +9,106 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import _chebyshev
-from ._checks import finite
+from ._checks import finite, positive
 
 # Fourier modes of the operator behind `basin_uncertainty_exponent`: doubled from here until the radius
 # settles; the coefficients fall like |w|^-n, slowly only near |mu| = 2.
 _MODES, _MOST_MODES = 64, 512
 _SETTLED = 1e-12
 _CLOSEST = 1.998  # the largest |mu| that 512 modes resolve
+
+
+def invariant_ellipse(mu, *, n: int = 400) -> np.ndarray:
+    """Points of the invariant ellipse H = 0, spread by its natural invariant measure.
+
+    s = a + b = 2 √(2 + mu) cos θ and d = a - b = 2 √(2 - mu) sin θ, θ uniform; the map acts as θ → π - 3θ.
+
+    Parameters
+    ----------
+    mu : array_like, shape (...)
+        |mu| < 2.
+    n : int, optional
+        Number of points, the first at θ = 0; the curve closes from the last to the first.
+
+    Returns
+    -------
+    ndarray, shape (..., n, 2)
+        Columns a, b.
+
+    References
+    ----------
+    arXiv:2605.21292; theory/03 (eq:ellipse), (eq:angle).
+
+    Examples
+    --------
+    >>> invariant_ellipse(0.25, n=4).round(3)
+    array([[ 1.5  ,  1.5  ],
+           [ 1.323, -1.323],
+           [-1.5  , -1.5  ],
+           [-1.323,  1.323]])
+    """
+    mu = _with_ellipse(mu)
+    if n < 1:
+        raise ValueError(f"n={n} points; at least 1")
+    return _points(mu[..., None], 2 * np.pi * np.arange(n) / n)
+
+
+def _with_ellipse(mu, *, ends: bool = False) -> np.ndarray:
+    """Return `mu` as an array, or raise a `ValueError` naming the first without an ellipse; `ends` allow it at ±2."""
+    mu = finite("mu", mu)
+    there = np.abs(mu) <= 2 if ends else np.abs(mu) < 2
+    if not there.all():
+        raise ValueError(f"mu={mu[~there].flat[0]} has no invariant ellipse; there is one for -2 < mu < 2")
+    return mu
+
+
+def _points(mu, theta) -> np.ndarray:
+    half_s, half_d = np.sqrt(2 + mu) * np.cos(theta), np.sqrt(2 - mu) * np.sin(theta)
+    return np.stack([half_s + half_d, half_s - half_d], axis=-1)
+
+
+def tangential_exponent() -> float:
+    """Lyapunov exponent along the invariant ellipse, log 3 for every mu, in nats per iteration.
+
+    References
+    ----------
+    arXiv:2605.21292; theory/05 (eq:tangential).
+
+    Examples
+    --------
+    >>> tangential_exponent()
+    1.0986122886681098
+    """
+    return float(np.log(3))
+
+
+def transverse_exponent(mu):
+    """Lyapunov exponent across the invariant ellipse, for its natural measure, in nats per iteration.
+
+    λ = arccosh((1 + √(25 - 4 mu²))/4), positive for |mu| < 2: the ellipse repels.
+
+    Parameters
+    ----------
+    mu : array_like
+        |mu| ≤ 2.
+
+    Returns
+    -------
+    float or ndarray, shape of `mu`
+        Full relative accuracy up to |mu| = 2, where it vanishes like 2 √((2 - |mu|)/3).
+
+    References
+    ----------
+    theory/05 (eq:transverse).
+
+    Examples
+    --------
+    >>> transverse_exponent([0.0, 1.5, 2.0]).round(6)
+    array([0.962424, 0.693147, 0.      ])
+    """
+    mu = _with_ellipse(mu, ends=True)
+    # arccosh(1 + x) = 2 arcsinh √(x/2), with x written without the cancellation at |mu| = 2.
+    return (2 * np.arcsinh(np.sqrt((2 - mu) * (2 + mu) / (2 * (3 + np.sqrt(25 - 4 * mu * mu))))))[()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,29 +154,20 @@ def ellipse_cycles(mu: float, period: int) -> EllipseCycles:
     >>> len(cycles.points), cycles.multiplier_along, cycles.multipliers_across.max().round(6)
     (8, 9.0, np.float64(49.0))
     """
-    mu = float(finite("mu", mu))
-    if not abs(mu) < 2:
-        raise ValueError(f"mu={mu} has no invariant ellipse; there is one for -2 < mu < 2")
+    mu = float(_with_ellipse(mu))
     if not 1 <= period <= 14:
         raise ValueError(f"period={period} must be between 1 and 14")
     # θ after n steps is (-3)ⁿ θ + π (1 - (-3)ⁿ)/4, so θ - π/4 is multiplied by (-3)ⁿ modulo 2π.
     factor = (-3) ** period
     turns = np.arange(abs(factor - 1))
     theta = np.pi / 4 + 2 * np.pi * turns / abs(factor - 1)
-    points = np.stack(
-        [
-            np.sqrt(2 + mu) * np.cos(theta) + np.sqrt(2 - mu) * np.sin(theta),
-            np.sqrt(2 + mu) * np.cos(theta) - np.sqrt(2 - mu) * np.sin(theta),
-        ],
-        axis=-1,
-    )
     # Integer arithmetic modulo a turn follows the angles exactly, however often they triple.
     modulus, growth, position = abs(factor - 1), np.zeros(len(turns)), turns
     for _ in range(period):
         e = 2 * np.cos(np.pi / 2 + 4 * np.pi * position / modulus)
         growth += np.log(1 + mu * e + e * e)
         position = (-3 * position) % modulus
-    return EllipseCycles(mu, period, points, float(factor), np.exp(growth))
+    return EllipseCycles(mu, period, _points(mu, theta), float(factor), np.exp(growth))
 
 
 def weight_exponent(ratio):
@@ -106,9 +190,7 @@ def weight_exponent(ratio):
     >>> weight_exponent([0.25, 1.0, 2.0]).round(4) + 0.0
     array([-1.3863,  0.    ,  0.6931])
     """
-    rho = finite("ratio", ratio)
-    if not (rho > 0).all():
-        raise ValueError(f"ratio must be positive; found {rho[~(rho > 0)].flat[0]}")
+    rho = positive("ratio", ratio)
     small = np.minimum(rho, 0.25)
     return np.where(rho >= 0.25, np.log(rho), np.log((1 - 2 * small + np.sqrt(1 - 4 * small)) / 2))[()]
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from . import plot
-from .classification import thresholds, transverse_exponent
+from .classification import thresholds
 from .dynamics import orbit_diagram
+from .ellipse import transverse_exponent
 from .grid import Grid, linear_axis
 from .lyapunov import lyapunov_map
 from .maps import product_map
