@@ -44,7 +44,11 @@ class BallMap:
 
 
 def has_balls(map: Map) -> bool:
-    """Whether the map can be evaluated in ball arithmetic."""
+    """Whether the map can be evaluated in ball arithmetic, here: python-flint may be missing."""
+    try:
+        load_flint()
+    except ImportError:
+        return False
     return bool(map.expressions) and not any(_unsupported(e) for e in map.expressions)
 
 

@@ -44,3 +44,29 @@ def not_negative(**counts: int) -> None:
     for name, count in counts.items():
         if count < 0:
             raise ValueError(f"{name}={count} must not be negative")
+
+
+def positive_whole(name: str, value) -> None:
+    """Raise a `ValueError` unless `value` is a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a positive whole number")
+
+
+def check_interval(interval, name: str = "interval") -> tuple[float, float]:
+    """Return (lo, hi) as floats, or raise a `ValueError` saying what is wrong."""
+    ends = np.asarray(interval, dtype=float)
+    if ends.shape != (2,) or not np.isfinite(ends).all() or not ends[0] < ends[1]:
+        raise ValueError(f"{name}={interval} must be two finite numbers, the lower one first")
+    return float(ends[0]), float(ends[1])
+
+
+def check_box(d: int, box) -> np.ndarray:
+    """Return `box` as an array (d, 2), or raise a `ValueError` saying what is wrong with it."""
+    box = np.asarray(box, dtype=float)
+    if box.shape != (d, 2):
+        raise ValueError(
+            f"box has shape {box.shape}; it needs ({d}, 2): lower and upper end of each variable"
+        )
+    if not np.isfinite(box).all() or (box[:, 0] >= box[:, 1]).any():
+        raise ValueError(f"box {box.tolist()} needs finite ends, lower before upper")
+    return box

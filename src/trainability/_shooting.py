@@ -15,6 +15,8 @@ from .maps import Map
 # Step of the fourth-order difference for ∂f/∂λ, relative to 1 + |λ|: truncation (1e-3)⁴/30 and rounding
 # 1e-16/1e-3 are both near 1e-13, which only tilts tangents; no solved-for point depends on it.
 _SLOPE_STEP = 1e-3
+# Newton's method: rounds, and the relative correction at which it has converged.
+_ROUNDS, _CONVERGED = 40, 1e-11
 _OUTSIDE = (OverflowError, ZeroDivisionError, ValueError)  # what plain Python says where f is not finite
 
 
@@ -104,6 +106,39 @@ def orbit(map: Map, u, n: int, p: tuple, bound: float) -> np.ndarray | None:
     return np.array(points)
 
 
+def newton(map: Map, states: np.ndarray, bound: float, p: tuple | None = None):
+    """Return (states, last correction) of the cycle that Newton's method reaches, or None.
+
+    Each round solves the condensed equations by least squares, so that a continuum of cycles is reached
+    at its nearest point instead of being a singular system.
+    """
+    p = parameter_values(map) if p is None else p
+    last = np.inf
+    for _ in range(_ROUNDS):
+        system = linearize(map, states, p)
+        if system is None:
+            return None
+        d = states.shape[1]
+        w = np.append(np.linalg.lstsq(system.closing[:, :d], -system.c[-1], rcond=1e-12)[0], 0.0)
+        change = system.P[:-1] @ w + system.c[:-1]
+        states = states + change
+        size = float(np.abs(change).max())
+        scale = 1 + float(np.abs(states).max())
+        if not size <= bound or np.abs(states).max() > bound:
+            return None
+        if size <= 1e-15 * scale or (size >= 0.5 * last and last <= _CONVERGED * scale):
+            break
+        last = size
+    closed = largest_residual(map, states, p) <= _CONVERGED * scale
+    return (states, size) if closed and size <= 1e-6 * scale else None
+
+
+def largest_residual(map: Map, states: np.ndarray, p: tuple | None = None) -> float:
+    """How far the states are from a cycle, in one coordinate; infinite where the map is not finite."""
+    system = linearize(map, states, parameter_values(map) if p is None else p)
+    return np.inf if system is None else float(np.abs(system.residual).max())
+
+
 def minimal_period(states: np.ndarray, tolerance: float) -> int:
     """Smallest divisor k of the period with u_(i+k) = u_i to the tolerance."""
     period = len(states)
@@ -111,6 +146,13 @@ def minimal_period(states: np.ndarray, tolerance: float) -> int:
         if period % k == 0 and np.abs(np.roll(states, -k, axis=0) - states).max() <= tolerance:
             return k
     return period
+
+
+def same_cycle(states: np.ndarray, others: np.ndarray, tolerance: float) -> bool:
+    """Whether two cycles, both (period, d), agree to the tolerance, up to where they begin."""
+    if len(states) != len(others):
+        return False
+    return any(np.abs(np.roll(states, k, axis=0) - others).max() <= tolerance for k in range(len(states)))
 
 
 def multipliers(monodromy: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ._branch import FLIP
+from ._checks import positive_whole
 from .continuation import BifurcationDiagram, Branch, SpecialPoint, bifurcation_diagram
-from .cycles import NotFound, check_period, find_cycle
+from .cycles import NotFound, find_cycle
 from .dynamics import settle_map
 from .maps import Map
 
@@ -116,8 +117,8 @@ def period_doubling_cascade(
     """
     import mpmath
 
-    check_period("n", n)
-    check_period("digits", digits)
+    positive_whole("n", n)
+    positive_whole("digits", digits)
     if n <= _DOUBLINGS:
         raise ValueError(f"n={n} must be at least {_DOUBLINGS + 1}: limits need a sequence")
     if digits < n + 20:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _balls
-from ._shooting import linearize, map_tuples, parameter_values
-from .continuation import check_interval
-from .cycles import check_period, find_cycle, guessed_states, newton
+from ._checks import check_interval, positive_whole
+from ._shooting import linearize, map_tuples, newton, parameter_values
+from .cycles import find_cycle, guessed_states
 from .dynamics import settle_map
 from .maps import Map
 
@@ -151,8 +151,8 @@ def certify_cycle(
     """
     flint = _balls.load_flint()
     lo, hi = outward(interval)
-    check_period("precision", precision)
-    check_period("max_pieces", max_pieces)
+    positive_whole("precision", precision)
+    positive_whole("max_pieces", max_pieces)
     map = settle_map(map, parameter, lo).with_parameters(**{parameter: lo})
     guess = guessed_states(map, start, period)
     cycle = find_cycle(map, guess)

@@ -2,26 +2,23 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ._branch import BRANCH, DEGENERATE, FLIP, SHRINKS, TORUS, Family, Point, refine, sign_changes
+from ._checks import check_interval, positive_whole
 from ._follow import LOST, follow
-from ._shooting import minimal_period
-from .cycles import Cycle, Cycles, check_period, find_cycle, guessed_states
+from ._shooting import minimal_period, same_cycle
+from ._switching import Seed, crossing, doubled
+from .cycles import Cycle, Cycles, find_cycle, guessed_states
 from .dynamics import settle_map
 from .maps import Map
 
 # A branch is given up where its largest multiplier exceeds this: the position of a cycle is then lost to
 # rounding in the eighth digit, and what it bifurcates into can never be seen in an orbit.
 _LARGEST_MULTIPLIER = 1e8
-# Distances along a new direction, in scaled coordinates, at which a branch is sought beside a
-# bifurcation. The first at which the corrector moves the guess by less than the given part of the
-# distance is taken, so that the new point lies on the branch tangent to that direction. A direction
-# whose cosine with the old branch exceeds the last number is the old branch.
-_ASIDE, _ASIDE_MOVES, _OTHER = np.geomspace(1e-2, 1e-7, 11), 0.2, 0.999
 # A branch ends where a state exceeds this many times the size of the starting cycle, unless told otherwise.
 _ESCAPE = 20.0
 # Half-lengths of the bracket on the parent branch in which the flip is sought that a doubled branch closes on.
@@ -186,8 +183,8 @@ def bifurcation_diagram(
       flip of period 2 at 1.23606797749979
     """
     interval = check_interval(interval)
-    check_period("max_period", max_period)
-    check_period("max_branches", max_branches)
+    positive_whole("max_period", max_period)
+    positive_whole("max_branches", max_branches)
     if escape is not None and not escape > 0:
         raise ValueError(f"escape={escape} must be positive: the largest coordinate of interest")
     if not 0 < max_step <= 1:
@@ -200,14 +197,6 @@ def bifurcation_diagram(
     return _Explorer(map, parameter, interval, max_period, max_step, max_branches, escape).explore(seeds)
 
 
-def check_interval(interval: tuple[float, float], name: str = "interval") -> tuple[float, float]:
-    """Return (lo, hi) as floats, or raise a `ValueError` saying what is wrong."""
-    ends = np.asarray(interval, dtype=float)
-    if ends.shape != (2,) or not np.isfinite(ends).all() or not ends[0] < ends[1]:
-        raise ValueError(f"{name}={interval} must be two finite numbers, the lower one first")
-    return float(ends[0]), float(ends[1])
-
-
 def _guesses(start: Any) -> Iterable:
     if isinstance(start, Cycles):
         return start.cycles
@@ -216,16 +205,7 @@ def _guesses(start: Any) -> Iterable:
     return [start]
 
 
-@dataclass(frozen=True, eq=False)
-class _Seed:
-    """Where to start a branch: one or two directions, and the bifurcation (cycle and parameter) between them."""
-
-    starts: tuple[Point, ...]
-    origin: int | None = None
-    head: Point | None = None
-
-
-def _first_seed(map: Map, parameter: str, interval, guess, value: float) -> _Seed:
+def _first_seed(map: Map, parameter: str, interval, guess, value: float) -> Seed:
     cycle = find_cycle(map, guessed_states(map, guess, None))
     size = 1 + np.abs(cycle.states).max()
     family = Family(map, map.parameter_index(parameter), cycle.period, interval, size)
@@ -238,7 +218,7 @@ def _first_seed(map: Map, parameter: str, interval, guess, value: float) -> _See
         )
     if point is None:
         raise ValueError(f"start_at={value} is a bifurcation of the starting cycle; start beside it")
-    return _Seed((replace(point, t=-point.t), point))
+    return Seed((replace(point, t=-point.t), point))
 
 
 @dataclass(eq=False)
@@ -252,12 +232,13 @@ class _Explorer:
     max_step: float
     max_branches: int
     escape: float | None
+    branches: list[Branch] = field(default_factory=list)
+    points: list[SpecialPoint] = field(default_factory=list)
+    unfollowed: int = 0
+    queue: deque[Seed] = field(default_factory=deque)
 
-    def explore(self, seeds: list[_Seed]) -> BifurcationDiagram:
-        self.branches: list[Branch] = []
-        self.points: list[SpecialPoint] = []
-        self.unfollowed = 0
-        self.queue = deque(seeds)
+    def explore(self, seeds: list[Seed]) -> BifurcationDiagram:
+        self.queue.extend(seeds)
         while self.queue and len(self.branches) < self.max_branches:
             self._follow_seed(self.queue.popleft())
         return BifurcationDiagram(
@@ -268,18 +249,12 @@ class _Explorer:
             unfollowed=self.unfollowed + len(self.queue),
         )
 
-    def _follow_seed(self, seed: _Seed) -> None:
+    def _follow_seed(self, seed: Seed) -> None:
         """Follow a seed in its directions and join the pieces to one branch."""
-        pieces, ends = [], []
-        for start in seed.starts:
-            rows, end = self._follow_one(start)
-            pieces.append(rows)
-            ends.append(end)
-        if len(pieces) == 2:
-            backward, forward = pieces
-            first_end = ends[0]
-        else:
-            backward, forward, first_end = [], pieces[0], "bifurcation"
+        pieces = [self._follow_one(start) for start in seed.starts]
+        if len(pieces) == 1:
+            pieces.insert(0, ([], "bifurcation"))
+        (backward, first_end), (forward, last_end) = pieces
         if seed.head is None:  # both directions begin at the same point
             rows = [*reversed(backward), *forward[1:]]
         else:
@@ -293,7 +268,7 @@ class _Explorer:
                 states=np.array([point.states for point in points]),
                 multipliers=np.array([point.multipliers for point in points]),
                 stable=np.array([stable for _, stable in rows]),
-                ends=(first_end, ends[-1]),
+                ends=(first_end, last_end),
                 origin=seed.origin,
             )
         )
@@ -370,7 +345,7 @@ class _Explorer:
             known = self._find(result[0], FLIP)
             self._register(result[0], FLIP, switch=False)
             if known is None:
-                self.queue.append(_Seed((replace(low, t=-low.t), low)))
+                self.queue.append(Seed((replace(low, t=-low.t), low)))
             else:
                 self._drop_seed(known)  # this branch is the one that leaves it
             return f"closes on a flip of period {shorter}"
@@ -400,9 +375,9 @@ class _Explorer:
             return
         seed = None
         if kind == FLIP and 2 * point.family.period <= self.max_period:
-            seed = _doubled(point)
+            seed = doubled(point)
         elif kind == BRANCH:
-            seed = _crossing(point)
+            seed = crossing(point)
         if seed is None:
             self.unfollowed += 1
         else:
@@ -410,74 +385,13 @@ class _Explorer:
 
     def _find(self, point: Point, kind: str) -> int | None:
         """Index of a special point among those known."""
-        same = (i for i, other in enumerate(self.points) if self._is_same(point, kind, other))
-        return next(same, None)
-
-    def _is_same(self, point: Point, kind: str, other: SpecialPoint) -> bool:
-        width = self.interval[1] - self.interval[0]
-        if kind != other.kind or point.family.period != other.period:
-            return False
-        if abs(point.parameter - other.parameter) > _SAME_PARAMETER * width:
-            return False
+        beside = _SAME_PARAMETER * (self.interval[1] - self.interval[0])
         near = _SAME_STATES * point.family.size
-        return any(
-            np.abs(np.roll(point.states, k, axis=0) - other.states).max() < near for k in range(other.period)
-        )
-
-
-def _doubled(point: Point) -> _Seed | None:
-    """The branch of twice the period that leaves a flip, or None if none is found beside it."""
-    family = replace(point.family, period=2 * point.family.period)
-    d = family.map.d
-    values, vectors = np.linalg.eig(point.system.monodromy)
-    critical = vectors[:, np.argmin(np.abs(values + 1))].real
-    half = point.system.P[:-1, :, :d] @ critical
-    t = family.direction(np.concatenate([half, -half]), 0.0)
-    states = np.concatenate([point.states, point.states])
-    z = family.pack(states, point.parameter)
-    system = family.linearize(states, point.parameter)
-    if system is None:
+        for i, known in enumerate(self.points):
+            if (
+                kind == known.kind
+                and abs(point.parameter - known.parameter) <= beside
+                and same_cycle(point.states, known.states, near)
+            ):
+                return i
         return None
-    head = Point(family, states, point.parameter, z, t, system)
-    new = _beside(head, t)
-    return None if new is None else _Seed((new,), head=head)
-
-
-def _crossing(point: Point) -> _Seed | None:
-    """The other branch through a branch point, or None if none is found beside it."""
-    family = point.family
-    d = family.map.d
-    unit, width = family.units
-    columns = family.column_units
-    # Null vectors w = (du_1, dλ) of the condensed equations, in units in which states and λ compare.
-    null = np.linalg.svd(point.system.closing / columns)[2][-2:]
-    along = np.append(point.t[:d] * unit, point.t[-1] * width) * columns
-    along = null @ along
-    other = np.array([-along[1], along[0]]) / np.linalg.norm(along) @ null / columns
-    t = family.direction(point.system.P[:-1] @ other, other[d])
-    starts = [_beside(point, s * t, point.t) for s in (-1, 1)]
-    found = tuple(start for start in starts if start is not None)
-    return _Seed(found, head=point) if found else None
-
-
-def _beside(point: Point, t: np.ndarray, old: np.ndarray | None = None) -> Point | None:
-    """The solution on the branch that leaves `point` along t, at the longest distance that works.
-
-    With `old`, the tangent of the branch that is crossed, t is only near the new branch's tangent: a first
-    try finds that, and must not find `old` again.
-    """
-    family = point.family
-    for distance in _ASIDE:
-        towards, new = t, None
-        for _ in range(1 if old is None else 2):
-            new = family.correct(point.z + distance * towards, towards)
-            if new is None:
-                break
-            moved = np.linalg.norm(new.z - point.z - distance * towards)
-            towards = (new.z - point.z) / np.linalg.norm(new.z - point.z)
-        if new is None or moved > _ASIDE_MOVES * distance or not 0 <= new.z[-1] <= 1:
-            continue
-        jumped = any(new.tests[kind] * point.tests[kind] <= 0 for kind in (FLIP, TORUS))
-        if not jumped and (old is None or abs(towards @ old) < _OTHER):
-            return new
-    return None

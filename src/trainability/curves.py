@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ._branch import FLIP, FOLD, TORUS, has_complex_pair, jacobian_by_differences, newton_by_differences
+from ._checks import check_interval
 from ._follow import follow
 from ._shooting import Linearization, linearize, multipliers, orbit, parameter_values
-from .continuation import SpecialPoint, check_interval
+from .continuation import SpecialPoint
 from .dynamics import settle_map
 from .maps import Map
 

@@ -6,12 +6,22 @@ from typing import Any
 import numpy as np
 
 from . import _balls
-from ._shooting import linearize, map_tuples, minimal_period, multipliers, orbit, parameter_values
+from ._checks import check_box, positive_whole
+from ._shooting import (
+    largest_residual,
+    linearize,
+    map_tuples,
+    minimal_period,
+    multipliers,
+    newton,
+    orbit,
+    parameter_values,
+    same_cycle,
+)
 from .maps import Map
 
-# Newton's method in doubles: rounds, the relative correction at which it has converged, and how far
-# (relative to the box) a guess may run before it is given up.
-_ROUNDS, _CONVERGED, _FAR = 40, 1e-11, 10.0
+# How far, relative to the box, Newton's method may run before it is given up.
+_FAR = 10.0
 # Two points closer than this, relative to their size, are one: far above Newton's error, far below the
 # distance of distinct cycles except within about 1e-12 of a fold or flip in the parameter.
 _SAME = 1e-6
@@ -144,7 +154,7 @@ def find_cycle(map: Map, guess: Any, *, period: int | None = None) -> Cycle:
             f"no cycle of period {len(states)} of {map.name} near {states[0].tolist()}; "
             f"a closer guess may come from an orbit or from `find_cycles`",
             states,
-            _residual(map, states),
+            largest_residual(map, states),
         )
     return as_cycle(map, *found)
 
@@ -155,7 +165,7 @@ def guessed_states(map: Map, guess: Any, period: int | None) -> np.ndarray:
         guess = guess.states
     u = map.check_states(guess)
     if period is not None:
-        check_period("period", period)
+        positive_whole("period", period)
     if u.ndim == 2:
         if period not in (None, len(u)):
             raise ValueError(f"the guess has {len(u)} states, but period={period}")
@@ -172,48 +182,21 @@ def guessed_states(map: Map, guess: Any, period: int | None) -> np.ndarray:
     return states
 
 
-def newton(map: Map, states: np.ndarray, bound: float, p: tuple | None = None):
-    """Return (states, last correction) of the cycle that Newton's method reaches, or None.
-
-    Each round solves the condensed equations by least squares, so that a continuum of cycles is reached
-    at its nearest point instead of being a singular system.
-    """
-    p = parameter_values(map) if p is None else p
-    last = np.inf
-    for _ in range(_ROUNDS):
-        system = linearize(map, states, p)
-        if system is None:
-            return None
-        d = states.shape[1]
-        w = np.append(np.linalg.lstsq(system.closing[:, :d], -system.c[-1], rcond=1e-12)[0], 0.0)
-        change = system.P[:-1] @ w + system.c[:-1]
-        states = states + change
-        size = float(np.abs(change).max())
-        scale = 1 + float(np.abs(states).max())
-        if not size <= bound or np.abs(states).max() > bound:
-            return None
-        if size <= 1e-15 * scale or (size >= 0.5 * last and last <= _CONVERGED * scale):
-            break
-        last = size
-    closed = _residual(map, states, p) <= _CONVERGED * scale
-    return (states, size) if closed and size <= 1e-6 * scale else None
-
-
-def _residual(map: Map, states: np.ndarray, p: tuple | None = None) -> float:
-    system = linearize(map, states, parameter_values(map) if p is None else p)
-    return np.inf if system is None else float(np.abs(system.residual).max())
-
-
 def as_cycle(map: Map, states: np.ndarray, error: float) -> Cycle:
     """Make a `Cycle` of minimal period from states that solve the equations."""
     scale = 1 + np.abs(states).max()
     states = states[: minimal_period(states, _SAME * scale)]
     states = np.roll(states, -int(np.lexsort(states.T[::-1])[0]), axis=0)
+    monodromy = _monodromy(map, states)
+    values = multipliers(monodromy)
+    isolated = not _has_neighbour(map, states, monodromy, values)
+    return Cycle(states=states, multipliers=values, error=error, isolated=isolated)
+
+
+def _monodromy(map: Map, states: np.ndarray) -> np.ndarray:
     system = linearize(map, states, parameter_values(map))
     assert system is not None  # Newton has just evaluated the map here
-    values = multipliers(system.monodromy)
-    isolated = not _has_neighbour(map, states, system.monodromy, values)
-    return Cycle(states=states, multipliers=values, error=error, isolated=isolated)
+    return system.monodromy
 
 
 def _has_neighbour(map: Map, states: np.ndarray, monodromy: np.ndarray, values: np.ndarray) -> bool:
@@ -283,10 +266,10 @@ def find_cycles(
       Cycle(period 1, unstable, multipliers -1.2, through (1.04881), certified)
       Cycle(period 2, stable, multipliers 0.18, through (0.854309), certified)
     """
-    check_period("max_period", max_period)
+    positive_whole("max_period", max_period)
     box = check_box(map.d, box)
     if prove is None:
-        prove = _flint_installed() and _balls.has_balls(map)
+        prove = _balls.has_balls(map)
     if not prove:
         found = _search(map, max_period, box, box[None], seed)
         return _collect(found, box, max_period, np.empty((0, map.d, 2)), complete=False)
@@ -299,34 +282,8 @@ def find_cycles(
         left.append(undecided)
     undecided = np.concatenate(left)
     searched = _search(map, max_period, box, undecided, seed) if len(undecided) else []
-    extra = [c for c in searched if not any(_same_cycle(c.states, known) for known in certified)]
+    extra = [c for c in searched if not _is_among(c.states, certified)]
     return _collect(certified + extra, box, max_period, undecided, complete=not len(undecided))
-
-
-def check_period(name: str, period: Any) -> None:
-    """Raise a `ValueError` unless `period` is a positive whole number."""
-    if isinstance(period, bool) or not isinstance(period, (int, np.integer)) or period < 1:
-        raise ValueError(f"{name}={period!r} must be a positive whole number")
-
-
-def check_box(d: int, box: Any) -> np.ndarray:
-    """Return `box` as an array (d, 2), or raise a `ValueError` saying what is wrong with it."""
-    box = np.asarray(box, dtype=float)
-    if box.shape != (d, 2):
-        raise ValueError(
-            f"box has shape {box.shape}; it needs ({d}, 2): lower and upper end of each variable"
-        )
-    if not np.isfinite(box).all() or (box[:, 0] >= box[:, 1]).any():
-        raise ValueError(f"box {box.tolist()} needs finite ends, lower before upper")
-    return box
-
-
-def _flint_installed() -> bool:
-    try:
-        _balls.load_flint()
-    except ImportError:
-        return False
-    return True
 
 
 def _collect(found: list[Cycle], box: np.ndarray, max_period: int, undecided: np.ndarray, *, complete: bool):
@@ -342,12 +299,10 @@ def _collect(found: list[Cycle], box: np.ndarray, max_period: int, undecided: np
     )
 
 
-def _same_cycle(states: np.ndarray, cycle: Cycle) -> bool:
-    """Whether `states` are the same cycle, up to where it begins."""
-    if len(states) != cycle.period:
-        return False
+def _is_among(states: np.ndarray, cycles: list[Cycle]) -> bool:
+    """Whether the cycle through `states` is one of those."""
     near = _SAME * (1 + np.abs(states).max())
-    return any(np.abs(np.roll(states, -k, axis=0) - cycle.states).max() <= near for k in range(cycle.period))
+    return any(same_cycle(states, known.states, near) for known in cycles)
 
 
 def _search(map: Map, max_period: int, box: np.ndarray, cells: np.ndarray, seed: int) -> list[Cycle]:
@@ -361,8 +316,7 @@ def _search(map: Map, max_period: int, box: np.ndarray, cells: np.ndarray, seed:
     found: list[Cycle] = []
     for period in range(1, max_period + 1):
         for start in starts:
-            states = orbit(map, start, period, parameter_values(map), bound)
-            result = newton(map, states, bound) if states is not None else None
+            result = _cycle_from(map, start, period, bound)
             if result is None:
                 continue
             first = result[0][0]
@@ -372,6 +326,12 @@ def _search(map: Map, max_period: int, box: np.ndarray, cells: np.ndarray, seed:
                 continue
             found.append(as_cycle(map, *result))
     return found
+
+
+def _cycle_from(map: Map, u, period: int, bound: float):
+    """What `newton` reaches from the orbit of one state."""
+    states = orbit(map, u, period, parameter_values(map), bound)
+    return None if states is None else newton(map, states, bound)
 
 
 def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], max_cells: int):
@@ -418,23 +378,20 @@ def _proved_cycles(map: Map, period: int, box: np.ndarray, known: list[Cycle], m
         if any(_balls.contain(domain, _enclosure(c)) for c in shorter):
             continue  # the only zero there is a cycle of a shorter period
         first = [float(x.mid()) for x in enclosure]
-        states = orbit(map, first, period, parameter_values(map), bound=1e150)
-        polished = newton(map, states, bound=1e150) if states is not None else None
+        polished = _cycle_from(map, first, period, bound=1e150)
         if polished is None or any(_balls.overlap(enclosure, _enclosure(c)) for c in shorter):
             undecided.append(np.array([[_balls.bounds(x) for x in enclosure]]))
             continue
         states = polished[0]
-        if any(_same_cycle(states, c) for c in new):
+        if _is_among(states, new):
             continue  # two of its points share the smallest first coordinate
         apart = [
             abs(x - flint.arb(s)).abs_upper() for x, s in zip(enclosure, map_tuples(states)[0], strict=True)
         ]
-        system = linearize(map, states, parameter_values(map))
-        assert system is not None  # Newton has just evaluated the map here
         new.append(
             Cycle(
                 states=states,
-                multipliers=multipliers(system.monodromy),
+                multipliers=multipliers(_monodromy(map, states)),
                 error=max(_balls.largest(x) for x in apart),
                 certified=True,
             )

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from . import _balls
+from ._checks import check_box, positive_whole
 from ._shooting import parameter_values
-from .cycles import check_box, check_period
 from .maps import Map
 
 
@@ -79,7 +79,7 @@ def superstable_cycles(
     flint = _balls.load_flint()
     if map.d != 1:
         raise ValueError(f"{map.name} has {map.d} variables; superstable parameters need a map of one")
-    check_period("max_period", max_period)
+    positive_whole("max_period", max_period)
     index = map.parameter_index(parameter)
     region = check_box(2, [np.ravel(check_box(1, np.atleast_2d(box))), interval])
     _balls.ball_map(map)  # refuses maps it cannot evaluate

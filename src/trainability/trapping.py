@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from . import _balls
+from ._checks import check_box, positive_whole
 from ._shooting import parameter_values
 from .certificates import NARROWEST, Certificate, Verdict, outward, show
-from .cycles import check_box, check_period
 from .maps import Map
 
 
@@ -64,8 +64,8 @@ def certify_trapping(
     """
     flint = _balls.load_flint()
     box = check_box(map.d, box)
-    check_period("precision", precision)
-    check_period("max_cells", max_cells)
+    positive_whole("precision", precision)
+    positive_whole("max_cells", max_cells)
     if (parameter is None) != (interval is None):
         raise ValueError(
             f"parameter={parameter!r} and interval={interval!r} belong together: give both or neither"
