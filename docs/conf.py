@@ -28,7 +28,7 @@ extensions = [
     "links",
 ]
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "theory/*.md", "notebooks/*.md"]
+include_patterns = ["CHANGELOG.md", "docs/**", "theory/*.md", "notebooks/*.md"]
 exclude_patterns = ["docs/figures/**", "docs/_build/**", "src", "tests", "benchmarks", "out", ".*"]
 
 # Formulas

@@ -58,6 +58,17 @@ def test_a_module_without_a_room_is_missed(reference, tmp_path):
     assert "trainability.lyapunov_spectrum" in names
 
 
+def test_every_figure_stands_on_a_page_and_has_its_command():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = "".join(page.read_text(encoding="utf8") for page in pages)
+    listed = (ROOT / "docs" / "figures" / "README.md").read_text(encoding="utf8")
+    figures = list((ROOT / "docs" / "figures").glob("*.png"))
+    assert figures
+    for figure in figures:
+        assert f"figures/{figure.name})" in shown, figure.name
+        assert f"{figure.name}`" in listed, figure.name
+
+
 @pytest.mark.slow
 def test_site_builds_without_warnings_and_fetches_nothing(tmp_path):
     """Without executing: the cells are run by test_documents."""
