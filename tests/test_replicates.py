@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from trainability import Grid, Scattered, linear_axis, replicate_flips, trainability_map, twin_growth
+from trainability import Grid, Scattered, Status, linear_axis, replicate_flips, trainability_map, twin_growth
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,19 @@ def test_same_trainer_flips_nothing_and_the_interval_says_how_little_is_known():
         found.near_interval, (0, 1.96**2 / (30 + 1.96**2)), atol=1e-4
     )  # Wilson's at 0 of 30
     assert "replicates flip 0.0% near the boundary (95 % interval 0.0% to 11.4%)" in repr(found)
+
+
+def test_edges_of_inferred_regions_are_no_boundary():
+    """A refined map of a straight boundary: the trained band around it, and lattice pixels in what is inferred."""
+    coin = Coin(width=0.0)
+    runs = trainability_map(GRID, coin)
+    status = runs["status"].copy()
+    status[{"x": np.abs(GRID["x"]) > 0.4}] = Status.INFERRED
+    status[::8, ::8] = runs["status"][::8, ::8].values
+    found = replicate_flips(runs.assign(status=status), [coin], n_pixels=400)
+    assert found.at_boundary.sum() == 80  # two columns of 40 pixels
+    assert (np.abs(found.pixels["x"][found.at_boundary]) < 0.1).all()
+    assert len(found.status) == (status < Status.INFERRED).sum()  # the others count as away
 
 
 def test_maps_without_boundary_have_pixels_away_only():

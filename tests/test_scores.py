@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from trainability import Status
 from trainability.scores import beside_boundary, converged_by, published_convergence, rule_sensitivity
 
 # 40 records: windows of two, and 1 + 0.4 · 39 = 16.6 at the level of the cut.
@@ -126,8 +127,25 @@ def test_sensitivity_counts_what_a_cut_off_moves():
     assert "stricter moves 10.0% of all pixels" in repr(found)
 
 
+def test_edges_of_what_is_not_trained_are_no_boundary():
+    """The ramp again, with the rows that hold no boundary inferred: neither their edges nor a hole count."""
+    tail = np.broadcast_to((np.arange(100) + 0.5) / 100, (20, 100)).copy()
+    status = np.ones(tail.shape, np.int8)
+    status[:, :40] = status[:, 60:] = Status.INFERRED
+    status[10, 49] = Status.FAILED
+    tail[status != 1] = np.nan
+    runs = xr.Dataset({"tail_ratio": (("y", "x"), tail), "status": (("y", "x"), status)})
+    found = rule_sensitivity(runs, rules={"stricter": lambda r: converged_by(r, "tail", 0.485)})
+    # At 0.5 the columns 49 and 50 meet, 19 and 20 pixels of them trained; the stricter rule moves all of column 49.
+    np.testing.assert_allclose(found.boundary_moved["stricter"], 19 / 39)
+
+
 def test_pixels_beside_a_boundary():
     labels = np.zeros((5, 6), bool)
     labels[:, 3:] = True
     np.testing.assert_array_equal(np.flatnonzero(beside_boundary(labels)[0]), [2, 3])
     np.testing.assert_array_equal(np.flatnonzero(beside_boundary(labels, reach=2)[0]), [1, 2, 3, 4])
+    known = np.ones(labels.shape, bool)
+    known[:, 3] = False
+    assert not beside_boundary(labels, known=known).any()
+    np.testing.assert_array_equal(np.flatnonzero(beside_boundary(labels, reach=2, known=known)[0]), [2, 4])

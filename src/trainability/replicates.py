@@ -71,7 +71,7 @@ def replicate_flips(
     n_pixels : int, optional
         Sampled at most near the boundary, and as many away from it.
     reach : int, optional
-        Near is at most so many pixels from one of another status, along each axis.
+        Near is at most so many pixels from a trained one of another status, along each axis.
     seed : int, optional
         Of the sample.
 
@@ -101,7 +101,7 @@ def replicate_flips(
     trained = is_trained(status)
     if not trained.any():
         raise ValueError("runs have no trained pixel; finish the map first")
-    edge = beside_boundary(status, reach=reach)
+    edge = beside_boundary(status, known=trained, reach=reach)
     rng = stream(seed, "replicates")
     chosen = []
     for mask in (trained & edge, trained & ~edge):

@@ -209,7 +209,7 @@ class RuleSensitivity:
     moved : dict of str to float
         Rule -> share of all known pixels that it labels otherwise than the reference.
     boundary_moved : dict of str to float
-        The same among the pixels beside the reference's boundary; NaN without a boundary.
+        The same among the known pixels beside the reference's boundary; NaN without a boundary.
     cuts : ndarray, shape (k,)
         Cut-offs on the reference's quantity, and beneath each `converged_share` and `cut_moved`: the share of pixels
         that converge, and the share that changes for each 0.01 of the cut-off.
@@ -270,7 +270,7 @@ def rule_sensitivity(
     known = is_trained(runs["status"])
     if not known.any():
         raise ValueError("runs have no trained pixel")
-    edge = beside_boundary(base) & known
+    edge = beside_boundary(base, known=known)
     if rules is None:
         stored = [r for r, (needed, _) in RULES.items() if r != reference and all(n in runs for n in needed)]
         others = {rule: converged_by(runs, rule) for rule in stored}
@@ -292,8 +292,8 @@ def rule_sensitivity(
     )
 
 
-def beside_boundary(labels: np.ndarray, *, reach: int = 1) -> np.ndarray:
-    """Pixels with a pixel of another label at most `reach` pixels away along every axis.
+def beside_boundary(labels: np.ndarray, *, reach: int = 1, known: np.ndarray | None = None) -> np.ndarray:
+    """Known pixels, all by default, with a known one of another label at most `reach` away along every axis.
 
     Examples
     --------
@@ -303,9 +303,11 @@ def beside_boundary(labels: np.ndarray, *, reach: int = 1) -> np.ndarray:
     from scipy import ndimage
 
     size, codes = 2 * reach + 1, np.asarray(labels).astype(int)
-    return ndimage.maximum_filter(codes, size, mode="nearest") != ndimage.minimum_filter(
-        codes, size, mode="nearest"
-    )
+    known = np.ones(codes.shape, bool) if known is None else known
+    # What is unknown is given a label that leaves the maximum, and the minimum, to those that are known.
+    most = ndimage.maximum_filter(np.where(known, codes, codes.min()), size, mode="nearest")
+    least = ndimage.minimum_filter(np.where(known, codes, codes.max()), size, mode="nearest")
+    return known & (most != least)
 
 
 def published_score(runs: xr.Dataset | Mapping[str, Any]):
