@@ -58,7 +58,7 @@ def test_imports_go_one_way(name):
     if name.startswith("trainers/"):
         allowed = {"_rng", "_checks", "_threads", "prompt"}
         assert {u for u in used if not u.startswith("trainers/")} <= allowed
-    sweep = {"grid", "sweep", "_contract", "_crew", "_filling", "_store", "refinement"}
+    sweep = {"grid", "sweep", "_contract", "_crew", "_filling", "_locks", "_store", "_template", "refinement"}
     if name in sweep:
         assert used <= {"_checks", "_provenance", *sweep}
     if name in ("comparison", "distances", "baselines", "forecasts", "significance", "_question"):

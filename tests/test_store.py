@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from trainability import Grid, Status, linear_axis, log_axis, trainability_map
 from trainability._contract import is_trained
 from trainability._filling import QUARANTINE
-from trainability._store import Locks, run_folder
+from trainability._locks import Locks, run_folder
 from trainability.refinement import infer_status
 from trainability.sweep import resume_sweep
 from trainability.trainers import MLP
@@ -144,7 +144,7 @@ def test_leftovers_of_a_killed_writer_go_only_when_nobody_else_writes(tmp_path):
     trainability_map(GRID, TRAINER, store=store)
     leftover = store / "status" / "c" / "0" / "0.abc.partial"
     code = (
-        "import time; from pathlib import Path; from trainability._store import Locks; "
+        "import time; from pathlib import Path; from trainability._locks import Locks; "
         f"Locks(Path({str(store)!r})); print(flush=True); time.sleep(3600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as live:

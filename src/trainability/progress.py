@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ._contract import Status, is_trained
-from ._store import failures_folder, locked_elsewhere, run_folder
+from ._locks import failures_folder, locked_elsewhere, run_folder
 from .sweep import TRAINER_FILE
 
 # Tiles, newest first, that the rate is taken over: enough to even out tiles of unequal cost, few enough that the

@@ -15,8 +15,10 @@ import xarray as xr
 from ._contract import STATUS_ATTRS, Status, Trainer, is_trained
 from ._crew import crew_of
 from ._filling import copy_known, fill, mark_inferred
+from ._locks import run_folder
 from ._provenance import provenance
-from ._store import MapInMemory, MapOnDisk, Variable, replace_file, run_folder, writing
+from ._store import MapInMemory, MapOnDisk, replace_file, writing
+from ._template import Variable
 from .grid import Axis, Grid
 from .refinement import trace_boundary
 
