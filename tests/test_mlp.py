@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from trainability import Grid, _rng, log_axis, product_map, trainability_map
+from trainability import Grid, _rng, estimate_cost, log_axis, product_map, trainability_map
 from trainability.conditions import CONDITIONS
 from trainability.scores import published_score
 from trainability.trainers import MLP, _tanh, mlp
@@ -371,6 +371,20 @@ BAD = [
     ({"activation": "gelu"}, "activation='gelu' is unknown; use tanh, relu, identity"),
     ({"offset_mode": "twice"}, "offset_mode='twice'"),
     ({"seed": 0.5}, "seed=0.5 must be a whole number"),
+    ({"seed": 2**53 + 1}, "seed=9007199254740992 must be a whole number, at least 0 and below"),
+    ({"lr": None}, "lr=None must be a number"),
+    ({"lr": "fast"}, "lr='fast' must be a number"),
+    (
+        {"momentum": np.array([0.0, 0.9])},
+        r"momentum=array\(\[0. , 0.9\]\) must be a number; to vary it, make it an axis",
+    ),
+    (
+        {"data": np.ones((4, 2))},
+        r"data are one ndarray; pass inputs \(n_data, n_inputs\) and targets \(n_data,\)",
+    ),
+    ({"data": (np.ones((4, 2)), np.ones(4), 1)}, "data are 3 items; pass inputs"),
+    ({"engine": "torch", "device": "cuda:7"}, r"device='cuda:7' is not there \(.+\); use 'cpu'"),
+    ({"engine": "torch", "device": "gpu"}, "device='gpu' is not there"),
     ({"device": "cuda"}, "needs engine='torch'"),
     ({"width": 3, "weights": (np.ones((3, 2)), np.ones((3, 1)))}, r"they need \[\(3, 3\), \(3, 1\)\]"),
     ({"data": (np.ones((4, 2)), np.ones(3))}, r"\(4, 2\) and \(3,\); they need"),
@@ -384,6 +398,65 @@ BAD = [
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         MLP(**options)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ({}, "pass at least one hyperparameter"),
+        ({"lr": 0.1}, "all of one shape"),
+        ({"lr": np.ones(3), "momentum": np.zeros(2)}, r"shapes \{'lr': \(3,\), 'momentum': \(2,\)\}"),
+        ({"lr": np.ones((2, 3))}, r"shapes \{'lr': \(2, 3\)\}"),
+        ({"lr_inn": np.ones(3)}, "'lr_inn' is not a hyperparameter; known are lr, lr_in"),
+        ({"seed": np.array([0.0, 2.0**60])}, r"seed=1\.15\S+e\+18 must be a whole number"),
+    ],
+)
+def test_pixels_that_are_no_runs_are_refused(pixels, message):
+    trainer = MLP(width=3, n_steps=5)
+    for ask in (trainer, trainer.trace, trainer.lyapunov_exponents):
+        with pytest.raises(ValueError, match=message):
+            ask(pixels)
+
+
+def test_numbers_of_numpy_are_settings_like_any():
+    """A loop over an array hands them in: the map, its settings and its store are those of plain numbers."""
+    numpys = MLP(
+        width=np.int64(3), n_steps=np.int32(5), lr=np.float32(0.5), seed=np.int64(1), reduce=np.bool_(True)
+    )
+    plain = MLP(width=3, n_steps=5, lr=0.5, seed=1)
+    grid = Grid(lr_in=[1.0, 2.0])
+    assert trainability_map(grid, numpys).identical(trainability_map(grid, plain))
+
+
+def test_a_trainer_does_not_change_with_the_arrays_it_was_given():
+    drawn = MLP(width=3).draw(seed=0)
+    weights = [w.copy() for w in drawn.weights]
+    trainer = MLP(width=3, n_steps=5, data=(drawn.x, drawn.y), weights=weights)
+    before, settings_before = trainer.trace({"lr": [1.0]}), trainer.settings()
+    drawn.x[:] = drawn.y[:] = weights[0][:] = 0
+    np.testing.assert_array_equal(trainer.trace({"lr": [1.0]}), before)
+    assert trainer.settings() == settings_before
+
+
+@pytest.mark.parametrize(
+    ("options", "products"),
+    [
+        # Forward, and backward by the layer's inputs, of every weight; backward by the weights of all but the first.
+        ({"width": 3, "depth": 3, "n_data": 5}, 5 * (2 * (9 + 9 + 9 + 3) + (9 + 9 + 3))),
+        # The loss is of all 20 rows, the gradient of 4.
+        ({"width": 3, "n_data": 20, "batch_size": 4}, 20 * 12 + 4 * (12 + 12 + 3)),
+        # Two rows span two inputs.
+        ({"width": 3, "n_data": 2}, 2 * (2 * (6 + 3) + 3)),
+        ({"width": 3, "activation": "identity", "n_data": 40}, 3 * 3 * 3),
+        # Momentum, and matrix products, know no form in vectors; the rotated data are a square.
+        ({"width": 3, "activation": "identity", "n_data": 40, "momentum": 0.5}, 3 * (2 * (9 + 3) + 3)),
+        ({"width": 3, "activation": "identity", "n_data": 40, "engine": "numpy"}, 3 * (2 * (9 + 3) + 3)),
+    ],
+)
+def test_operations_of_a_run_counted_by_hand(options, products):
+    trainer = MLP(n_steps=7, **options)
+    assert trainer.flops_per_run() == 7 * 2 * products
+    assert estimate_cost(Grid(lr=[0.1, 0.2]), trainer).flops == 2 * 7 * 2 * products
 
 
 def test_bad_pixels_are_refused():
@@ -504,6 +577,13 @@ def test_exponent_is_the_growth_that_autograd_finds(options, lr):
     # 20 steps, growth of one rounding at most e per step: far below 1e-9.
     np.testing.assert_allclose(found, float(growth.log()) / 19, rtol=1e-9)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("n_steps", "lr"), [(1, 0.1), (9, 1e308)])
+def test_a_run_without_a_step_has_no_exponent(n_steps, lr):
+    """Of one loss there is no step between; a first step that overflows is no growth."""
+    found = MLP(width=4, n_steps=n_steps).lyapunov_exponents({"lr": np.array([lr])})
+    np.testing.assert_array_equal(found, [np.nan])
 
 
 def test_exponent_of_a_run_that_overflows_is_finite():

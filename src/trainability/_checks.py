@@ -1,5 +1,7 @@
 """Checks of arguments that several modules share: each error names the argument, the value and the remedy."""
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 
 
@@ -70,3 +72,35 @@ def check_box(d: int, box) -> np.ndarray:
     if not np.isfinite(box).all() or (box[:, 0] >= box[:, 1]).any():
         raise ValueError(f"box {box.tolist()} needs finite ends, lower before upper")
     return box
+
+
+def count_runs(pixels: Mapping[str, np.ndarray], hyperparameters: Iterable[str]) -> int:
+    """Return how many runs pixels stand for, or raise a `ValueError` naming the first that is no hyperparameter.
+
+    Also where they are not all arrays of one shape (n,), single numbers beside them aside.
+    """
+    for name in pixels:
+        if name not in hyperparameters:
+            raise ValueError(
+                f"pixels: {name!r} is not a hyperparameter; known are {', '.join(hyperparameters)}"
+            )
+    shapes = {name: np.shape(values) for name, values in pixels.items()}
+    found = set(shapes.values()) - {()}
+    if [len(shape) for shape in found] != [1]:
+        raise ValueError(
+            f"pixels have the shapes {shapes}; pass at least one hyperparameter, all of one shape (n,), "
+            "as {'lr': [0.01, 0.1]}"
+        )
+    return found.pop()[0]
+
+
+def device_is_there(device: str) -> None:
+    """Raise a `ValueError` if torch finds no such device."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises depends on how it was built
+        raise ValueError(
+            f"device={device!r} is not there ({str(error).splitlines()[0]}); use 'cpu'"
+        ) from None

@@ -9,8 +9,14 @@ from .._checks import finite
 
 
 def checked_data(data, *, n_data: int | None, n_inputs: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs (n_data, n_inputs) and targets (n_data,) as finite floats, of the sizes asked for, if any are."""
-    x, y = (finite("data", a) for a in data)
+    """Inputs (n_data, n_inputs) and targets (n_data,) as finite floats, of the sizes asked for, if any are.
+
+    Copied, as weights are: a trainer does not change with the arrays of its caller.
+    """
+    if not (isinstance(data, tuple | list) and len(data) == 2):
+        found = f"{len(data)} items" if isinstance(data, tuple | list) else f"one {type(data).__name__}"
+        raise ValueError(f"data are {found}; pass inputs (n_data, n_inputs) and targets (n_data,), as (x, y)")
+    x, y = (finite("data", a).copy() for a in data)
     if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1]:
         raise ValueError(
             f"data have shapes {x.shape} and {y.shape}; they need (n_data, n_inputs) and (n_data,)"
@@ -23,7 +29,7 @@ def checked_data(data, *, n_data: int | None, n_inputs: int | None) -> tuple[np.
 
 def checked_weights(weights, shapes: list[tuple[int, int]]) -> tuple[np.ndarray, ...]:
     """Initial weights of all layers as finite floats of these shapes."""
-    given = tuple(finite("weights", w) for w in weights)
+    given = tuple(finite("weights", w).copy() for w in weights)
     if [w.shape for w in given] != shapes:
         raise ValueError(f"weights have shapes {[w.shape for w in given]}; they need {shapes}")
     return given

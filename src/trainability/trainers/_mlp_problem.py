@@ -89,3 +89,14 @@ def reduced(whole: Problem, *, activation: str) -> Problem:
         rest = float(np.sum((whole.y - U @ t) ** 2)) / n_rows
         return replace(less, x=np.diag(S), y=t, extra=rest, form="linear" if plain else "general")
     return replace(less, form="point" if plain and n_rows == 1 else "general")
+
+
+def flops(given: Problem, *, n_steps: int) -> float:
+    """Multiplications and additions in the products of a run: of the weights, forward and backward, at every step."""
+    n_rows, n_inputs = given.x.shape
+    if given.form == "linear":  # three products of the first layer with a vector
+        return 6.0 * n_rows * given.width * n_steps
+    first, others = n_inputs * given.width, (given.depth - 1) * given.width**2 + given.width
+    forward, backward = 2 * (first + others), 2 * first + 4 * others
+    size = given.batches.shape[1]
+    return float(n_steps * (n_rows * forward + size * forward + (size or n_rows) * backward))

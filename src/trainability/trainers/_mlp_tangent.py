@@ -25,7 +25,8 @@ def finite_time_exponents(
     """Mean growth per step, in nats, of a change of the weights: shape (n,) for n rows of `hyper`.
 
     `change` has the shapes of `problem.weights`. Norms are of the change in all weights, as the problem has
-    them. The mean is over the n_steps - 1 steps between the losses seen, or over those before the run overflows.
+    them. The mean is over the n_steps - 1 steps between the losses seen, or over those before the run overflows;
+    NaN if that is none.
     """
     out = np.empty(len(hyper))
     for i in range(0, len(hyper), ENSEMBLE):
@@ -67,7 +68,7 @@ def _exponents(problem, hyper, change, activation, per_step, n_steps):
             total += np.where(alive, growth, 0.0)
             steps += alive
             W_dot, M_dot = [w / size for w in W_dot], [m / size for m in M_dot]
-    return total / np.maximum(steps, 1)
+    return np.where(steps > 0, total / np.maximum(steps, 1), np.nan)
 
 
 def _norm(tensors):

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .._checks import finite, whole
+from .._checks import device_is_there, finite, whole
 from .._rng import stream
 from ._optimizers import OPTIMIZERS
 from ._transformer_ensembles import lacks
@@ -127,12 +127,7 @@ class TransformerSettings:
             raise ValueError(f"engine='vector' has no {missing}; use engine='torch'")
 
     def _check_device(self) -> None:
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # what torch raises depends on how it was built
-            raise ValueError(
-                f"device={self.device!r} is not there ({str(error).splitlines()[0]}); use 'cpu'"
-            ) from None
+        device_is_there(self.device)
         if not self.autocast:
             return
         if self.dtype != "float32":

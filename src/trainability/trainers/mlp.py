@@ -10,18 +10,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._checks import whole
+from .._checks import count_runs, device_is_there, whole
 from .._rng import stream
 from ._mlp_arrays import checked_batches, checked_data, checked_weights, digest
 from ._mlp_ensemble import train_ensembles
 from ._mlp_observables import OBSERVABLES, observables
-from ._mlp_problem import Problem, problem, reduced
+from ._mlp_problem import Problem, flops, problem, reduced
 from ._mlp_tangent import finite_time_exponents
 from ._readout import SLOTS
 
 ACTIVATIONS = ("tanh", "relu", "identity")
 OFFSET_MODES = ("once", "per_step")
 ENGINES = ("auto", "vector", "numpy", "torch")
+
+# Hyperparameters are double precision numbers; from here on they skip whole ones.
+MOST_WHOLE = 2.0**53
+
+_OPTIONAL = ("lr_in", "lr_hidden", "lr_out", "batch_size")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,6 +156,9 @@ class MLP:
     observables: ClassVar[dict[str, tuple[str, str]]] = OBSERVABLES
 
     def __post_init__(self) -> None:
+        for name in (f.name for f in dataclasses.fields(self)):
+            if isinstance(getattr(self, name), np.generic):  # which JSON, and so the settings, cannot hold
+                object.__setattr__(self, name, getattr(self, name).item())
         for name, value, known in (
             ("activation", self.activation, ACTIVATIONS),
             ("offset_mode", self.offset_mode, OFFSET_MODES),
@@ -164,6 +172,14 @@ class MLP:
         whole(1, **{name: size for name, size in sizes.items() if size is not None})
         if self.device != "cpu" and self.engine != "torch":
             raise ValueError(f"device={self.device!r} needs engine='torch', not {self.engine!r}")
+        if self.engine == "torch":
+            device_is_there(self.device)
+        for name in self.hyperparameters:
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) or (value is None and name in _OPTIONAL)):
+                raise ValueError(
+                    f"{name}={value!r} must be a number; to vary it, make it an axis of the grid"
+                )
         self._take_arrays()
         self._complete({"lr": np.array([self.lr])})
 
@@ -255,9 +271,9 @@ class MLP:
         """Finite-time Lyapunov exponents of n training runs, shape (n,), in nats per step.
 
         Mean growth of a small random change of all weights over the n_steps - 1 steps of a run, or over those
-        before it overflows: positive where a change of a last digit decides the outcome. Propagated by the
-        derivative of the step itself, in double precision and by NumPy matrix products whatever the engine, so
-        about ten times slower than the map.
+        before it overflows (NaN if there is none): positive where a change of a last digit decides the outcome.
+        Propagated by the derivative of the step itself, in double precision and by NumPy matrix products whatever
+        the engine, so about ten times slower than the map.
 
         Examples
         --------
@@ -280,6 +296,23 @@ class MLP:
             )
         return found
 
+    def flops_per_run(self) -> float:
+        """Floating-point operations of a run that is not ended early, in the form that it is trained in.
+
+        Counted are multiplications and additions of matrix products, as is usual: activations, updates and the loss
+        come on top.
+
+        Examples
+        --------
+        >>> MLP().flops_per_run() / 500  # 272 rows; forward and backward 272 weights, and the output's slope
+        304640.0
+        """
+        whole = self.draw(self.seed, None if self.batch_size is None else int(self.batch_size))
+        small = reduced(whole, activation=self.activation) if self.reduce else whole
+        if self._engine() != "vector" or self.momentum or self.weight_decay:
+            small = dataclasses.replace(small, form="general")
+        return flops(small, n_steps=self.n_steps)
+
     def status(self, observables: Mapping[str, Any]) -> np.ndarray:
         """Converged where the mean of the last 20 v is below 1, diverged where v ended at the cap, or undecided."""
         converged = np.asarray(observables["tail_ratio"]) < 1
@@ -288,12 +321,12 @@ class MLP:
 
     def _complete(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Fill in the trainer's own values for hyperparameters that are not axes; check all of them."""
-        n = len(next(iter(pixels.values())))
+        n = count_runs(pixels, self.hyperparameters)
         full: dict[str, np.ndarray] = {}
         for name in self.hyperparameters:
             value = pixels.get(name, getattr(self, name))
             if value is None:
-                value = full["lr"] if name.startswith("lr_") else 0
+                value = full["lr"] if name != "batch_size" else 0
             full[name] = np.broadcast_to(np.asarray(value, dtype=float), n)
             if not np.isfinite(full[name]).all():
                 raise ValueError(f"{name} must be finite; found {full[name][~np.isfinite(full[name])][0]}")
@@ -301,9 +334,11 @@ class MLP:
         if "batch_size" in pixels or self.batch_size is not None:
             whole["batch_size"] = 1
         for name, least in whole.items():
-            bad = (full[name] != np.floor(full[name])) | (full[name] < least)
+            bad = (full[name] != np.floor(full[name])) | (full[name] < least) | (full[name] >= MOST_WHOLE)
             if bad.any():
-                raise ValueError(f"{name}={full[name][bad][0]:g} must be a whole number, at least {least}")
+                raise ValueError(
+                    f"{name}={full[name][bad][0]:.16g} must be a whole number, at least {least} and below 2**53"
+                )
         if (full["batch_size"] > self._sizes[0]).any():
             raise ValueError(
                 f"batch_size={full['batch_size'].max():g} is more than the {self.n_data} rows of data"
