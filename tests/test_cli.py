@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from typer.testing import CliRunner
 
 import trainability as tr
 from trainability import cli
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_trainer import ToyTrainer
 
 runner = CliRunner()
 
@@ -89,6 +93,26 @@ def test_bad_input_is_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path, w
     assert message in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_tiles_that_fail_are_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path):
+    """A script must not take such a map for finished; bad pixels of a new map are found before any is trained."""
+    store, failing = tmp_path / "m.zarr", ToyTrainer(fail_above=5.0)
+    grid = tr.Grid(lr=tr.log_axis(0.1, 10, 12))
+    with pytest.warns(UserWarning, match="out of memory, say"):
+        tr.trainability_map(grid, failing, store=store, tile=(3,))
+    assert main(monkeypatch, "sweep", "resume", str(store)) == 1
+    output = capsys.readouterr()
+    assert (
+        "trainability: warning: 1 of 4 tiles failed; first: tile [9:12]: RuntimeError: out of memory, say\n"
+        in (output.err)
+    )
+    assert "cli_sweep.py" not in output.err
+    assert ", 3 failed" in output.out
+    words = ("map", "mlp", str(tmp_path / "n.zarr"), "--x", "batch_size:1:4:4", "--y", "lr:1:9:4")
+    assert main(monkeypatch, *words) == 2
+    assert "batch_size=1.375 must be a whole number" in capsys.readouterr().err
+    assert not (tmp_path / "n.zarr").exists()
 
 
 def test_ctrl_c_exits_130_and_says_how_to_continue(monkeypatch, capsys):

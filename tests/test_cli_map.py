@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from typer.testing import CliRunner
 
 import trainability as tr
-from trainability import cli
+from trainability import cli, cost
 from trainability.conditions import PublishedMLP
 
 AXES = ("--x", "lr_in:0.1:1e4:12:log", "--y", "lr_out:0.1:1e4:10:log")
@@ -74,6 +75,46 @@ def test_a_refined_map_says_what_was_inferred_and_is_drawn_whole(tmp_path):
     words = ("--width", 4, "--n-steps", 30, "--refine", "--picture", picture)
     assert " inferred" in run("map", "mlp", tmp_path / "m.zarr", *axes, *words)
     assert picture.stat().st_size > 5_000
+
+
+def test_two_axes_are_two(tmp_path):
+    """The default axes are lr_in and lr_out: one of them for both would be a map of one axis."""
+    for network, axis in (("mlp", "lr_out:1:10:4:log"), ("linear", "imbalance:0:1:4")):
+        name = axis.split(":")[0]
+        with pytest.raises(ValueError, match=f"both axes are '{name}'; give --x and --y two"):
+            run("map", network, tmp_path / "m.zarr", "--x", axis)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_training(tmp_path):
+    for name in ("m.xyz", "m"):
+        with pytest.raises(ValueError, match=f"picture .*{name} ends in .* use one of .*pdf, .*png"):
+            run("map", "mlp", tmp_path / "m.zarr", *AXES, "--width", 3, "--picture", tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    run("map", "mlp", tmp_path / "m.zarr", *AXES, "--width", 3, "--picture", tmp_path / "new" / "m.png")
+    assert (tmp_path / "new" / "m.png").exists()
+
+
+def test_tiles_are_sized_by_measured_cost(tmp_path, monkeypatch):
+    """All 120 pixels where they are cheap, the least there are in a tile where not, and a share for each of two."""
+    words = ("map", "mlp", "--n-steps", 30, "--json", *AXES, "--width", 3)
+    sizes = {}
+    for name, seconds, workers in (("cheap", 10.0, 1), ("dear", 1e-9, 1), ("shared", 10.0, 2)):
+        monkeypatch.setattr(cost, "TILE_SECONDS", seconds)
+        run(*words, tmp_path / name, "--workers", workers)
+        sizes[name] = zarr.open_group(tmp_path / name, mode="r")["status"].chunks
+    assert sizes == {"cheap": (12, 10), "dear": (4, 4), "shared": (4, 4)}
+
+
+def test_a_dry_run_of_long_runs_trains_short_ones(tmp_path, monkeypatch):
+    """Whole, 64 of them would take an hour: 3e14 operations at less than 1e11 a second."""
+    words = ("map", "mlp", tmp_path / "m.zarr", "--width", 32, "--n-steps", 10**6, "--dry-run", "--json")
+    found = json.loads(run(*words))
+    assert found["runs"] == 64**2
+    assert found["flops"] == 64**2 * tr.trainers.MLP(width=32, n_steps=10**6).flops_per_run()
+    assert found["seconds_per_run"] > 1
+    with pytest.raises(ValueError, match="axis 'widht' is not a hyperparameter of PublishedMLP; it has lr,"):
+        run(*words, "--x", "widht:1:2:4")
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path):

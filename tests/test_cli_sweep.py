@@ -64,3 +64,12 @@ def test_a_zoom_by_one_command(tmp_path, options):
     assert json.loads(run(*given).stdout) == answer
     with pytest.raises(ValueError, match="write name=value,name=value"):
         run(*words, *axes, "--at", "lr_in")
+
+
+def test_a_film_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"zoom\.avi must end in \.mp4 or \.gif"):
+        run("zoom", tmp_path / "z", "--width", 3, "--film", "zoom.avi")
+    monkeypatch.setattr("trainability.pictures.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="an MP4 needs imageio-ffmpeg: pip install"):
+        run("zoom", tmp_path / "z", "--width", 3, "--film", "zoom.mp4")
+    assert not list(tmp_path.iterdir())

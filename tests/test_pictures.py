@@ -145,5 +145,10 @@ def test_bad_films_are_named(tmp_path):
             film(**{"frames": [runs], "path": tmp_path / "zoom.gif", "picture": plain_picture, **options})
     with pytest.raises(ValueError, match="frames is empty"):
         contact_sheet([])
+    for ending in ("gif", "mp4"):
+        with pytest.raises(ValueError, match="frames is empty; a film needs at least one"):
+            film([], tmp_path / f"zoom.{ending}")
+    with pytest.raises(ValueError, match="columns=0 must be a whole number, at least 1"):
+        contact_sheet([runs], columns=0)
     assert "zoom" not in runs.attrs
     assert json.loads(next(zoom(WINDOW, ToyTrainer(), POINT, decades=0)).attrs["zoom"])["frame"] == 0

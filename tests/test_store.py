@@ -1,5 +1,6 @@
 """Stores that several processes write, that lose bytes, run out of disk, and are killed; refined maps in them."""
 
+import json
 import os
 import pickle
 import random
@@ -23,13 +24,14 @@ from trainability import Grid, Status, linear_axis, log_axis, trainability_map
 from trainability._contract import is_trained
 from trainability._filling import QUARANTINE
 from trainability._locks import Locks, run_folder
+from trainability.progress import sweep_status
 from trainability.refinement import infer_status
 from trainability.sweep import resume_sweep
 from trainability.trainers import MLP
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_sweep import GRID, TRAINER, contents
-from toy_failures import DeadlyTrainer, WrongShape
+from toy_failures import DeadlyTrainer, Forgetful, Fractions, WrongShape, YesOrNo
 
 RUN = """
 import sys
@@ -269,6 +271,21 @@ def test_observables_of_another_shape_fail_the_tile():
     assert (runs["status"] == Status.FAILED).all()
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Forgetful(), "ValueError: the trainer returned no final_loss, which its observables promise"),
+        (Forgetful(nothing=True), "ValueError: the trainer returned no final_loss, stop_step, which"),
+        (YesOrNo(), r"ValueError: the trainer's status is False; it must be 1 \(converged\), 2"),
+        (Fractions(), "ValueError: the trainer returned stop_step as float64; its observables say int32"),
+    ],
+)
+def test_a_trainer_that_breaks_its_contract_fails_and_leaves_no_fill_for_a_result(broken, message):
+    with pytest.warns(UserWarning, match=message):
+        runs = trainability_map(GRID, broken)
+    assert (runs["status"] == Status.FAILED).all()
+
+
 def test_every_executor_gives_the_same_map(tmp_path):
     """Threads, spawned processes, and Dask through its executor; in memory and in a store."""
     distributed = pytest.importorskip("distributed")
@@ -318,9 +335,7 @@ def test_known_pixels_are_copied_and_not_trained(tmp_path):
     coarse = Grid(lr=GRID["lr"][::2], curvature=GRID["curvature"][1::2])
     known = trainability_map(coarse, TRAINER)
     trainer = replace(TRAINER, folder=str(calls))
-    with pytest.raises(
-        ValueError, match=r"known is a map of other runs: settings is \S+ 20\S+ there and \S+ 30"
-    ):
+    with pytest.raises(ValueError, match="known is a map of other runs: n_steps is 20 there and 30 here"):
         trainability_map(GRID, replace(TRAINER, n_steps=30), known=known)
     runs = trainability_map(GRID, trainer, known=known, tile=(1, 1), store=tmp_path / "m.zarr")
     assert len(list(calls.iterdir())) == 12 * 9 - 6 * 4
@@ -346,6 +361,57 @@ def test_a_refined_map_trains_the_boundary_and_a_later_call_the_rest(tmp_path):
     again = trainability_map(grid, replace(TRAINER, seconds=3600.0), store=store, refine=True)
     assert again.identical(refined)
     assert trainability_map(grid, TRAINER, store=store).equals(dense)
+
+
+WIDE = Grid(lr=log_axis(0.1, 10, 64), curvature=linear_axis(0.1, 2, 48))
+
+
+def test_a_tile_that_fails_in_a_refined_map_is_tried_again_by_the_next_call_only(tmp_path):
+    """Each pass asks for more of it: tried at each, it would be left alone for good within one call."""
+    store, failing = tmp_path / "m.zarr", replace(TRAINER, fail_above=5.0)
+    for where in ({}, {"store": store}):
+        with pytest.warns(UserWarning, match=r"3 of 12 tiles failed; first: .*out of memory, say"):
+            runs = trainability_map(WIDE, failing, tile=(16, 16), refine=True, **where)
+        status = runs["status"].values
+        assert np.isin(status[48:], (Status.FAILED, Status.PENDING)).all()  # beyond lr = 10^(1/2)
+        assert not np.isin(status[:48], (Status.FAILED, Status.PENDING)).any()
+    kept = [json.loads(f.read_text()) for f in (run_folder(store) / "failed").iterdir()]
+    assert [k["attempts"] for k in kept] == [2, 2, 2]
+    repaired = trainability_map(WIDE, TRAINER, store=store, refine=True)
+    plain = trainability_map(WIDE, TRAINER, refine=True)
+    trained = is_trained(plain["status"])  # and a few more, along the edges of what had failed
+    np.testing.assert_array_equal(repaired["status"].values[trained], plain["status"].values[trained])
+    assert sweep_status(store).pending == 0
+    assert not run_folder(store).exists()
+
+
+def test_the_rest_of_a_refined_map_is_pending_until_it_is_trained(tmp_path):
+    """Interrupted, the sweep is not finished, and it can be resumed; a refined call infers the rest again."""
+    store = tmp_path / "m.zarr"
+    refined = trainability_map(WIDE, TRAINER, store=store, tile=(16, 16), refine=True)
+    before, seen = contents(store), []
+
+    def stop(done, total):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(sweep_status(store))
+
+    for _ in range(2):
+        seen.clear()
+        with pytest.raises(KeyboardInterrupt):
+            trainability_map(WIDE, TRAINER, store=store, progress=stop)
+        assert seen[0].pixels["inferred"] == 0 < seen[0].pixels["pending"]
+    assert "stopped: " in repr(sweep_status(store))
+    again = trainability_map(WIDE, TRAINER, store=store, refine=True)
+    whole = sweep_status(store).pixels
+    assert whole["pending"] == 0 < whole["inferred"]
+    trained = is_trained(refined["status"])
+    np.testing.assert_array_equal(again["status"].values[trained], refined["status"].values[trained])
+    assert contents(store).keys() == before.keys()
+    with pytest.raises(KeyboardInterrupt):
+        trainability_map(WIDE, TRAINER, store=store, progress=stop)
+    assert resume_sweep(store).equals(trainability_map(WIDE, TRAINER))
+    assert not run_folder(store).exists()
 
 
 @pytest.mark.parametrize("refine", [3, 1.5, -2])

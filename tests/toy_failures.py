@@ -35,3 +35,30 @@ class DeadlyTrainer(ToyTrainer):
 class WrongShape(ToyTrainer):
     def __call__(self, pixels):
         return {name: values[:1] for name, values in super().__call__(pixels).items()}
+
+
+@dataclass(frozen=True)
+class Forgetful(ToyTrainer):
+    """Returns one of its two observables, or None."""
+
+    nothing: bool = False
+
+    def __call__(self, pixels):
+        return None if self.nothing else {"stop_step": super().__call__(pixels)["stop_step"]}
+
+
+@dataclass(frozen=True)
+class YesOrNo(ToyTrainer):
+    """Takes the status for a truth value."""
+
+    def status(self, observables):
+        return observables["stop_step"] < 0
+
+
+@dataclass(frozen=True)
+class Fractions(ToyTrainer):
+    """Marks with NaN, in whole numbers, what did not diverge."""
+
+    def __call__(self, pixels):
+        found = super().__call__(pixels)
+        return {**found, "stop_step": np.where(found["stop_step"] < 0, np.nan, found["stop_step"])}

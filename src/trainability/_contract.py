@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .grid import Grid
+
 
 class Status(IntEnum):
     """What became of a pixel; int8 codes in arrays.
@@ -72,3 +74,14 @@ def is_trained(status) -> np.ndarray:
     array([ True, False])
     """
     return np.isin(status, (Status.CONVERGED, Status.DIVERGED, Status.UNDECIDED))
+
+
+def check_axes(grid: Grid, trainer: Trainer) -> None:
+    """Raise a `ValueError` for an axis that the trainer does not have, or that is too fine for its dtype."""
+    for name in grid:
+        if name not in trainer.hyperparameters:
+            raise ValueError(
+                f"axis {name!r} is not a hyperparameter of {type(trainer).__name__}; "
+                f"it has {', '.join(trainer.hyperparameters)}"
+            )
+    grid.check_resolution(trainer.dtype)

@@ -1,15 +1,26 @@
 """Who trains the tiles of a sweep: this thread, processes of our own, or an executor that was handed in."""
 
+import math
 import multiprocessing
 import signal
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
+
 # Tiles handed at once to an executor whose size we cannot know: enough to keep a small cluster busy.
 IN_FLIGHT = 64
 
+# Tiles for each of our processes at least: all have work, and ensembles of trainers are not cut small.
+SHARES = 2
+
 # Times our processes may die before a first tile is finished: more, and no tile is to blame.
 MAX_BREAKS = 4
+
+
+def fair_share(pixels: int, workers: int | Executor) -> float:
+    """Pixels in a tile at most, for each worker to get a share of a grid; infinite where workers are not counted."""
+    return pixels / (SHARES * workers) if isinstance(workers, int | np.integer) and workers > 1 else math.inf
 
 
 class Crew:
@@ -28,6 +39,10 @@ class Crew:
 
     def restart(self, error: BrokenExecutor) -> None:
         """Start a broken executor anew; one that is not ours ends the sweep."""
+        error.add_note(
+            "the executor handed in as workers is broken: call again with a new one, or with a number of processes, "
+            "where a tile that kills its process fails alone; what is in a store is kept"
+        )
         raise error
 
 
@@ -83,14 +98,17 @@ def crew_of(workers: int | Executor):
         yield Crew(workers, IN_FLIGHT)
     elif workers == 1:
         yield _Here()
-    elif isinstance(workers, int) and workers > 1:
-        processes = _Processes(workers)
+    elif isinstance(workers, int | np.integer) and workers > 1:
+        processes = _Processes(int(workers))
         try:
             yield processes
         finally:
             processes.executor.shutdown(cancel_futures=True)
     else:
-        raise ValueError(f"workers={workers!r} must be a positive number of processes or an Executor")
+        raise ValueError(
+            f"workers={workers!r} must be a positive number of processes or an Executor, such as that of a Dask "
+            "client, client.get_executor()"
+        )
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import closing, suppress
 from typing import Any
@@ -33,7 +33,8 @@ def copy_known(sheet: MapInMemory, grid: Grid, known: xr.Dataset) -> None:
     for i, cut in enumerate(sheet.tiles):
         if (shared[cut] & ~is_trained(sheet.status[cut])).any() and sheet.claim(i):
             mask = shared[cut] & ~is_trained(sheet.refresh(i))
-            _commit(sheet, i, mask, {name: values[cut][mask] for name, values in source.items()})
+            with suppress(OSError):  # a full disk: these pixels are still to be trained
+                _commit(sheet, i, mask, {name: values[cut][mask] for name, values in source.items()})
             sheet.release(i)
 
 
@@ -46,9 +47,14 @@ def fill(
     *,
     retries: int,
     report,
+    but: Container[int] = (),
 ) -> dict[int, str]:
-    """Train the wanted pixels that are not trained yet, tile by tile; return why tiles failed, by index."""
-    todo = [i for i, cut in enumerate(sheet.tiles) if (wanted[cut] & ~is_trained(sheet.status[cut])).any()]
+    """Train the wanted pixels that are not trained yet, in all tiles `but` some; return why tiles failed."""
+    todo = [
+        i
+        for i, cut in enumerate(sheet.tiles)
+        if i not in but and (wanted[cut] & ~is_trained(sheet.status[cut])).any()
+    ]
     failures = {
         i: f"left alone after {sheet.attempts(i)} failures; remove {sheet.failures}/{i}.json to have it tried again"
         for i in todo
@@ -130,7 +136,7 @@ def _settle(sheet: MapInMemory, i: int, mask: np.ndarray, trainer: Trainer, foun
         return ""
     if not isinstance(found, Exception):
         try:
-            _commit(sheet, i, mask, {**found, "status": trainer.status(found)})
+            _commit(sheet, i, mask, _checked(found, trainer))
             sheet.forget_failure(i)
             return ""
         except Exception as error:  # a full disk, a damaged chunk, observables of another shape
@@ -140,6 +146,23 @@ def _settle(sheet: MapInMemory, i: int, mask: np.ndarray, trainer: Trainer, foun
         sheet.note_failure(i, reason)
         _commit(sheet, i, mask, {"status": Status.FAILED})
     return reason
+
+
+def _checked(found: Any, trainer: Trainer) -> dict[str, Any]:
+    """Observables with the status that the trainer gives them; a `ValueError` where it breaks its contract."""
+    missing = trainer.observables.keys() - found.keys() if isinstance(found, Mapping) else trainer.observables
+    if missing:
+        raise ValueError(
+            f"the trainer returned no {', '.join(sorted(missing))}, which its observables promise"
+        )
+    status = np.asarray(trainer.status(found))
+    wrong = ~(is_trained(status) | (status == Status.FAILED))
+    if wrong.any():
+        raise ValueError(
+            f"the trainer's status is {status[wrong][0]}; it must be {Status.CONVERGED:d} (converged), "
+            f"{Status.DIVERGED:d} (diverged) or {Status.UNDECIDED:d} (undecided)"
+        )
+    return {**found, "status": status}
 
 
 def _commit(sheet: MapInMemory, i: int, mask: np.ndarray, found: Mapping[str, Any]) -> None:
@@ -153,22 +176,38 @@ def _commit(sheet: MapInMemory, i: int, mask: np.ndarray, found: Mapping[str, An
             new = np.asarray(found[name])
             if new.shape not in ((), (int(mask.sum()), *vector)):
                 raise ValueError(f"the trainer returned {name} of shape {new.shape} for {mask.sum()} pixels")
+            if not np.can_cast(new.dtype, array.dtype, "same_kind"):
+                raise ValueError(
+                    f"the trainer returned {name} as {new.dtype}; its observables say {array.dtype}"
+                )
             values[name][mask] = new
         elif not written:
             values[name] = sheet.read(name, i)
     sheet.write(i, values)
 
 
-def mark_inferred(sheet: MapInMemory) -> None:
-    """Mark the pixels that a refined map leaves untrained."""
+def replace_status(
+    sheet: MapInMemory, old: Status, new: Status, *, wait: bool, but: Container[int] = ()
+) -> dict[int, str]:
+    """Give all pixels of a status that is none of training another, in all tiles `but` some; return why it failed.
+
+    Where another process has a tile, `wait` for it or leave the tile alone.
+    """
+    failures = {}
     for i, cut in enumerate(sheet.tiles):
-        if not (sheet.status[cut] == Status.PENDING).any():
+        if i in but or not (sheet.status[cut] == old).any():
             continue
-        while not sheet.claim(i):
+        while not (claimed := sheet.claim(i)) and wait:
             time.sleep(POLL)
-        mask = sheet.refresh(i) == Status.PENDING
-        _commit(sheet, i, mask, {"status": Status.INFERRED})
+        if not claimed:
+            continue
+        mask = sheet.refresh(i) == old
+        try:
+            _commit(sheet, i, mask, {"status": new})
+        except OSError as error:  # a full disk
+            failures[i] = f"{type(error).__name__}: {error}"
         sheet.release(i)
+    return failures
 
 
 def _attempt(trainer: Trainer, pixels: dict[str, np.ndarray]):

@@ -128,17 +128,22 @@ def locked_elsewhere(path: Path, tiles: Iterable[int]) -> tuple[bool, int]:
     if path.resolve() in _open_here:
         # Probing would let our own locks go.
         return True, 0
-    file = os.open(lock_file, os.O_RDWR)
     try:
-        busy = sum(not _is_free(file, _FIRST_TILE + i) for i in tiles)
-        return not _is_free(file, _WRITERS), busy
+        file, kind = os.open(lock_file, os.O_RDWR), fcntl.LOCK_EX
+    except (
+        PermissionError
+    ):  # who may only read can ask for shared locks: these see claims of tiles, but no writers
+        file, kind = os.open(lock_file, os.O_RDONLY), fcntl.LOCK_SH
+    try:
+        busy = sum(not _is_free(file, _FIRST_TILE + i, kind) for i in tiles)
+        return busy > 0 or not _is_free(file, _WRITERS, kind), busy
     finally:
         os.close(file)
 
 
-def _is_free(file: int, byte: int) -> bool:
+def _is_free(file: int, byte: int, kind: int) -> bool:
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        fcntl.lockf(file, kind | fcntl.LOCK_NB, 1, byte)
     except OSError:
         return False
     fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
@@ -147,7 +152,7 @@ def _is_free(file: int, byte: int) -> bool:
 
 def _is_complete(path: Path) -> bool:
     """Whether nothing is left to do in a store: no pixel pending, no tile failed."""
-    if failures_folder(path).exists() and any(failures_folder(path).iterdir()):
+    if any(failures_folder(path).glob("*.json")):
         return False
     try:
         status = open_group(path)["status"]
@@ -158,5 +163,6 @@ def _is_complete(path: Path) -> bool:
 
 def _clear_partial(path: Path) -> None:
     """Remove what writes that were killed have left; their tiles are still pending."""
-    for leftover in path.rglob("*.partial"):
-        leftover.unlink(missing_ok=True)
+    for folder in (path, run_folder(path)):
+        for leftover in folder.rglob("*.partial"):
+            leftover.unlink(missing_ok=True)

@@ -169,7 +169,7 @@ def writing(
             raise
     except OSError as error:
         raise OSError(
-            f"store {path} cannot be written ({error}); choose a folder you may write to"
+            f"store {path} cannot be written ({error}); choose a folder that has room and that you may write to"
         ) from error
     try:
         check_same(path, grid, variables, attrs)
@@ -185,5 +185,9 @@ def _is_empty(path: Path) -> bool:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old content or the new, and never a part."""
     part = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:  # a full disk should not be filled with parts
+        part.unlink(missing_ok=True)
+        raise

@@ -80,23 +80,19 @@ def check_same(path: Path, grid: Grid, variables: Mapping[str, Variable], attrs:
     """Raise a `ValueError` that names every difference between a store and the sweep that found it."""
     try:
         group = open_group(path)
-    except (FileNotFoundError, ValueError):
-        group = None
-    if group is None or "settings" not in group.attrs or any(name not in group for name in variables):
+        status = group["status"]
+        ours = "settings" in group.attrs and all(name in group for name in variables)
+    except (FileNotFoundError, KeyError, ValueError):
+        ours = False
+    if not ours:
         raise ValueError(f"store {path} exists and is no map of this trainer; choose another folder")
-    if not any(codec.to_dict()["name"] == "crc32c" for codec in group["status"].metadata.codecs):
+    if not any(codec.to_dict()["name"] == "crc32c" for codec in status.metadata.codecs):
         raise ValueError(
             f"store {path} was written by an older version, without checksums; choose another folder"
         )
-    there = {**group.attrs, **json.loads(group.attrs["settings"])}
-    here = {**attrs, **json.loads(attrs["settings"])}
-    ignored = {"settings", "commit", "package_version"}
-    differences = [
-        f"{name} is {_short(there.get(name))} there and {_short(here.get(name))} here"
-        for name in sorted((there.keys() | here.keys()) - ignored)
-        if there.get(name) != here.get(name)
-    ]
-    dims = list(group["status"].metadata.dimension_names)
+    there = dict(group.attrs)
+    differences = differing(there, attrs)
+    dims = list(status.metadata.dimension_names)
     if dims != list(grid):
         differences.append(f"axes are {', '.join(dims)} there and {', '.join(grid)} here")
     else:
@@ -114,10 +110,21 @@ def check_same(path: Path, grid: Grid, variables: Mapping[str, Variable], attrs:
             f"store {path} belongs to another sweep: {'; '.join(differences)}. "
             "Choose another store, or the same settings"
         )
-    if there["commit"] != here["commit"]:
+    if there["commit"] != attrs["commit"]:
         warnings.warn(
-            f"store {path} was begun by commit {there['commit']}; this is {here['commit']}", stacklevel=6
+            f"store {path} was begun by commit {there['commit']}; this is {attrs['commit']}", stacklevel=6
         )
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Say in what the attributes of two maps differ, setting by setting, versions aside."""
+    there, here = ({**attrs, **json.loads(attrs.get("settings", "{}"))} for attrs in (there, here))
+    ignored = {"settings", "commit", "package_version"}
+    return [
+        f"{name} is {_short(there.get(name))} there and {_short(here.get(name))} here"
+        for name in sorted((there.keys() | here.keys()) - ignored)
+        if there.get(name) != here.get(name)
+    ]
 
 
 def _span(values: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +22,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 
 
 def main() -> None:
-    """Run the command line: errors in one line, exit code 2 for bad input, 1 for files, 130 for Ctrl-C."""
+    """Run the command line: errors and warnings in one line each.
+
+    Exit code 2 for bad input, 1 for files, missing extras and tiles that failed, 130 for Ctrl-C.
+    """
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn  # type: ignore[assignment]  # it takes no notice of the place
+            app()
     except KeyboardInterrupt as stop:
         _end("; ".join(getattr(stop, "__notes__", ["interrupted"])), 130)
     except ValueError as error:
         _end(str(error), 2)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         _end(str(error), 1)
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    print(f"trainability: warning: {message}", file=sys.stderr)
 
 
 def _end(message: str, code: int) -> None:

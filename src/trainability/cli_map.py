@@ -16,6 +16,10 @@ app = typer.Typer(
     help="Train a network for each pixel of a grid of two hyperparameters; stop and go on at any time.",
 )
 
+# Operations of a run from which on whole ones take too long to be timed (64 such runs, the first sample, take some
+# two seconds), and the numbers of steps that are timed instead.
+LONG, TIMED = 1e9, (2, 20)
+
 Store = Annotated[Path, typer.Argument(help="Zarr folder to write, or to continue.")]
 X = Annotated[str, typer.Option(help="First axis, as name:low:high:pixels[:log].")]
 Y = Annotated[str, typer.Option(help="Second axis.")]
@@ -56,17 +60,17 @@ def linear(
 
     In Python: `trainability.trainability_map` with `trainability.trainers.LinearTransformer`.
     """
-    from .grid import Grid
     from .linear_predictions import predict_linear_transformer
     from .prompt import random_prompt
     from .trainers import LinearTransformer
 
     prompt = random_prompt(examples, dim, seed=prompt_seed)
     trainer = LinearTransformer(prompt, mode=mode, n_steps=n_steps, init_scale=init_scale, seed=seed)
-    grid = Grid(**dict([read_axis(x), read_axis(y)]))
+    grid = grid_of(read_axis(x), read_axis(y))
     lines = partial(draw_status, predicted=predict_linear_transformer(grid, trainer)) if picture else None
     runs = train_map(grid, trainer, store, picture=picture, bar=True, draw=lines, workers=workers)
     print(summary(runs))
+    fail_unless_done(runs)
 
 
 @app.command()
@@ -118,15 +122,23 @@ def mlp(
         dtype=dtype,
         engine=engine,
     )
-    if dry_run:
+    tile = None  # a store keeps its own
+    if dry_run or not store.exists():
         from .cost import estimate_cost
 
-        cost = estimate_cost(grid, trainer, workers=workers)
-        print(json.dumps(asdict(cost)) if as_json else cost)
-        return
+        cost = estimate_cost(
+            grid, trainer, workers=workers, steps=TIMED if trainer.flops_per_run() > LONG else None
+        )
+        if dry_run:
+            print(json.dumps(asdict(cost)) if as_json else cost)
+            return
+        tile = cost.tile
     bar = not as_json
-    runs = train_map(grid, trainer, store, picture=picture, bar=bar, workers=workers, refine=refine)
+    runs = train_map(
+        grid, trainer, store, picture=picture, bar=bar, tile=tile, workers=workers, refine=refine
+    )
     print(json.dumps(counts(runs)) if as_json else summary(runs))
+    fail_unless_done(runs)
 
 
 def network_of(
@@ -139,7 +151,6 @@ def network_of(
 ) -> tuple[Any, Any]:
     """Grid and trainer of a published condition, with axes and settings of one's own where they are not None."""
     from .conditions import published_condition
-    from .grid import Grid
 
     found = published_condition(condition, offset_mode=offset_mode)
     window, trainer = found.full(pixels)
@@ -147,7 +158,7 @@ def network_of(
     # Sizes of the data follow from the others; one row is what "one point" is about.
     sizes = {"n_inputs": None, "n_data": 1 if trainer.n_data == 1 else None}
     given = {name: value for name, value in settings.items() if value is not None}
-    return Grid(**dict(own)), replace(trainer, **{**sizes, **given})
+    return grid_of(*own), replace(trainer, **{**sizes, **given})
 
 
 def read_axis(text: str):
@@ -165,12 +176,27 @@ def read_axis(text: str):
         ) from error
 
 
+def grid_of(x: tuple[str, Any], y: tuple[str, Any]):
+    """Grid of two axes, each (name, axis)."""
+    from .grid import Grid
+
+    if x[0] == y[0]:
+        raise ValueError(f"both axes are {x[0]!r}; give --x and --y two hyperparameters")
+    return Grid(**dict([x, y]))
+
+
 def counts(runs) -> dict[str, int]:
     """Pixels of each status that there are."""
     from ._contract import Status
 
     found = {s.name.lower(): int((runs["status"] == s).sum()) for s in Status}
     return {name: count for name, count in found.items() if count}
+
+
+def fail_unless_done(*maps) -> None:
+    """Exit with code 1 if tiles have failed, so that a script does not go on with what is not there."""
+    if any({"failed", "pending"} & counts(runs).keys() for runs in maps):
+        raise typer.Exit(1)
 
 
 def summary(runs) -> str:

@@ -26,12 +26,27 @@ def train_map(
     """`trainability_map` with a bar, if wanted, and a picture that fills in; `draw` is `draw_status` by default."""
     from .sweep import trainability_map
 
+    if picture:
+        check_picture(picture)
     draw = draw or draw_status
     with watched(store, picture, draw, bar=bar) as report:
         runs = trainability_map(grid, trainer, store=store, progress=report, **options)
     if picture:
         put(runs, picture, draw)
     return runs
+
+
+def check_picture(picture: Path) -> None:
+    """Make the folder of a picture; raise a `ValueError` if nothing draws pictures of its ending.
+
+    Before any training: what is found at the end of it is found late.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if picture.suffix[1:].lower() not in known:
+        raise ValueError(f"picture {picture} ends in {picture.suffix!r}; use one of {', '.join(known)}")
+    picture.parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_map import Condition, NSteps, OwnX, OwnY, Seed, Width, network_of
+from .cli_map import Condition, NSteps, OwnX, OwnY, Seed, Width, fail_unless_done, network_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +46,9 @@ def resume(store: Store, workers: Workers = 1) -> None:
     from .progress import sweep_status
     from .sweep import resume_sweep
 
-    resume_sweep(store, workers=workers, progress=True)
+    runs = resume_sweep(store, workers=workers, progress=True)
     print(sweep_status(store))
+    fail_unless_done(runs)
 
 
 def zoom(
@@ -84,10 +85,12 @@ def zoom(
     from . import plot
     from .frames import roughest_point
     from .frames import zoom as train_frames
-    from .pictures import contact_sheet, plain_picture, published_picture
+    from .pictures import contact_sheet, film_writer, plain_picture, published_picture
     from .pictures import film as write_film
     from .sweep import trainability_map
 
+    if film:
+        film_writer(Path(film))  # says what is wrong before hours of training, not after
     grid, trainer = network_of(condition, (x, y), pixels, width=width, n_steps=n_steps, seed=seed)
     if at:
         point = _point(at)
@@ -127,6 +130,7 @@ def zoom(
         f"{answer['decades_left']:.1f} more until floating point ends\n{answer['sheet']}"
     )
     print(json.dumps(answer) if as_json else text + (f"\n{answer['film']}" if film else ""))
+    fail_unless_done(*frames)
 
 
 def _point(text: str) -> dict[str, float]:

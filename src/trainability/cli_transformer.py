@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_map import AsJson, DryRun, Store, Workers, counts, read_axis, summary
+from .cli_map import AsJson, DryRun, Store, Workers, counts, fail_unless_done, grid_of, read_axis, summary
 from .cli_picture import Draw, Picture, losses_beside, train_map
 
 # Where each preset has a boundary, on the text it is given by default.
@@ -97,7 +97,6 @@ def transformer(
     `trainability.compare_exponents`.
     """
     from .cost import estimate_cost
-    from .grid import Grid
 
     chosen = {
         "d_model": d_model,
@@ -114,7 +113,7 @@ def transformer(
     # A power of two, as tiles are, so that no ensemble is filled up with pixels that are thrown away.
     trainer = replace(trainer, members=2 ** int(log2(trainer.ensemble)))
     default_x, default_y = AXES[preset]
-    grid = Grid(**dict([read_axis(x or default_x), read_axis(y or default_y)]))
+    grid = grid_of(read_axis(x or default_x), read_axis(y or default_y))
     tile = None  # a store keeps its own
     if dry_run or not store.exists():
         grid.check_resolution(dtype)
@@ -137,6 +136,7 @@ def transformer(
             print(beside_exponents(runs, trainer))
         for line in cautions(grid, trainer, runs, horizon=horizon):
             print(line)
+    fail_unless_done(runs)
 
 
 def losses_drawn(grid, trainer) -> Draw | None:

@@ -1,12 +1,14 @@
 """What a sweep would cost, from a few pixels that are trained and thrown away."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ._contract import Trainer
+from ._contract import Trainer, check_axes
+from ._crew import fair_share
 from .grid import Grid
 from .progress import duration
 
@@ -41,7 +43,7 @@ class Cost:
     bytes : int
         On disk before compression, which typically saves some tens of percent.
     tile : tuple of int
-        Pixels in a tile along each axis that would take about ten seconds.
+        Pixels in a tile along each axis that would take about ten seconds, or fewer where workers share the grid.
     flops : float or None
         Floating-point operations, where the trainer counts its own (`flops_per_run`).
     """
@@ -86,7 +88,8 @@ def estimate_cost(
     Raises
     ------
     ValueError
-        If `workers` is not positive, or `steps` do not increase from at least 1.
+        If `workers` is not positive, `steps` do not increase from at least 1, an axis is no hyperparameter of the
+        trainer, or its coordinates are too close for the dtype.
 
     Examples
     --------
@@ -99,6 +102,7 @@ def estimate_cost(
         raise ValueError(f"workers={workers} must be a positive number of processes")
     if steps is not None and not 1 <= steps[0] < steps[1]:
         raise ValueError(f"steps={steps} must be two numbers that increase from at least 1, as (2, 8)")
+    check_axes(grid, trainer)
     runs = int(np.prod(grid.shape))
     per_run, spread = _seconds_per_run(grid, trainer) if steps is None else _extended(grid, trainer, steps)
     sizes = (
@@ -113,7 +117,7 @@ def estimate_cost(
         stderr=runs * spread / workers / 2,
         seconds_per_run=per_run,
         bytes=runs * itemsize + 8 * sum(grid.shape),
-        tile=_tile(grid.shape, per_run),
+        tile=_tile(grid.shape, per_run, workers),
         flops=None if flops is None else runs * float(flops()),
     )
 
@@ -155,7 +159,7 @@ def _sample(grid: Grid, n: int) -> dict[str, np.ndarray]:
     return {name: grid[name][place] for name, place in zip(grid, places, strict=True)}
 
 
-def _tile(shape: tuple[int, ...], seconds_per_run: float) -> tuple[int, ...]:
-    pixels = np.clip(TILE_SECONDS / seconds_per_run, *TILE_RANGE)
+def _tile(shape: tuple[int, ...], seconds_per_run: float, workers: int) -> tuple[int, ...]:
+    pixels = np.clip(min(TILE_SECONDS / seconds_per_run, fair_share(math.prod(shape), workers)), *TILE_RANGE)
     side = max(1, 2 ** round(np.log2(pixels) / len(shape)))
     return tuple(min(side, n) for n in shape)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from ._checks import whole
 from ._contract import Status
 from .refinement import infer_status
 from .scores import published_score
@@ -161,6 +163,7 @@ def contact_sheet(
     picture : callable, optional
         Dataset -> array of uint8, shape (rows, columns, 3).
     columns : int, optional
+        At most so many side by side.
 
     Returns
     -------
@@ -170,7 +173,7 @@ def contact_sheet(
     Raises
     ------
     ValueError
-        If there is no frame.
+        If there is no frame, or `columns` is no positive number.
 
     Examples
     --------
@@ -178,6 +181,7 @@ def contact_sheet(
     >>> len(contact_sheet([runs, runs], picture=plain_picture).axes)
     2
     """
+    whole(1, columns=columns)
     images, titles = [], []
     for runs in frames:
         images.append(picture(runs))
@@ -231,9 +235,10 @@ def film(
     Raises
     ------
     ValueError
-        Before any work, if the ending is unknown or a number not positive; later, if frames are not of a zoom.
+        Before any work, if the ending is unknown or a number not positive; later, if frames are not of a zoom, or
+        there is none.
     ImportError
-        For MP4 without imageio-ffmpeg.
+        Before any work, for MP4 without imageio-ffmpeg.
 
     Examples
     --------
@@ -248,16 +253,33 @@ def film(
     'zoom.gif'
     """
     path = Path(path)
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"path={path} must end in .mp4 or .gif")
+    write = film_writer(path)
     for name, value in (("pixels", pixels), ("seconds_per_halving", seconds_per_halving), ("fps", fps)):
         if not value > 0:
             raise ValueError(f"{name}={value} must be positive")
     if pixels % 2:
         raise ValueError(f"pixels={pixels} must be even, or video players refuse the film")
-    write = _write_mp4 if path.suffix == ".mp4" else _write_gif
     write(path, _in_between(frames, picture, pixels, round(seconds_per_halving * fps) or 1), pixels, fps)
     return path
+
+
+def film_writer(path: Path) -> Callable[[Path, Iterator[np.ndarray], int, int], None]:
+    """Return what writes a film of this ending, or say why nothing does.
+
+    Examples
+    --------
+    >>> film_writer(Path("zoom.avi"))
+    Traceback (most recent call last):
+    ...
+    ValueError: path=zoom.avi must end in .mp4 or .gif
+    """
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"path={path} must end in .mp4 or .gif")
+    if path.suffix == ".gif":
+        return _write_gif
+    if find_spec("imageio_ffmpeg") is None:
+        raise ImportError("an MP4 needs imageio-ffmpeg: pip install 'trainability[film]', or write a GIF")
+    return _write_mp4
 
 
 def _in_between(
@@ -276,8 +298,9 @@ def _in_between(
             for k in range(steps):
                 yield _blend(outer, inner, k / steps, pixels)
         outer = inner
-    if outer is not None:
-        yield _sample(outer, 1.0, pixels)[0]
+    if outer is None:
+        raise ValueError("frames is empty; a film needs at least one")
+    yield _sample(outer, 1.0, pixels)[0]
 
 
 def _blend(outer: Placed, inner: Placed, t: float, pixels: int) -> np.ndarray:
@@ -325,12 +348,7 @@ def _write_gif(path: Path, images: Iterator[np.ndarray], pixels: int, fps: int) 
 
 
 def _write_mp4(path: Path, images: Iterator[np.ndarray], pixels: int, fps: int) -> None:
-    try:
-        from imageio_ffmpeg import write_frames  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError as error:
-        raise ImportError(
-            "an MP4 needs imageio-ffmpeg: pip install 'trainability[film]', or write a GIF"
-        ) from error
+    from imageio_ffmpeg import write_frames  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     writer = write_frames(str(path), (pixels, pixels), fps=fps, macro_block_size=2, quality=8)
     writer.send(None)

@@ -1,7 +1,9 @@
 """How far a stored sweep is, read from the store itself while others write it."""
 
 import json
+import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,17 +135,25 @@ def sweep_status(store: str | Path) -> SweepStatus:
         running=running,
         rate=rate,
         seconds_left=left,
-        failures={
-            places[int(f.stem)]: json.loads(f.read_text())["reason"]
-            for f in failures_folder(store).glob("*.json")
-        },
+        failures=_reasons(store, places),
     )
+
+
+def _reasons(store: Path, places: list[str]) -> dict[str, str]:
+    """Why tiles failed, by their place."""
+    found = {}
+    for file in failures_folder(store).glob("*.json"):
+        with suppress(FileNotFoundError):  # a writer has just trained it
+            found[places[int(file.stem)]] = json.loads(file.read_text())["reason"]
+    return found
 
 
 def _began(store: Path) -> float:
     """When the latest writer joined: it writes anew the trainer that it leaves for `resume_sweep`."""
-    kept, locks = (run_folder(store) / name for name in (TRAINER_FILE, "locks"))
-    return (kept if kept.exists() else locks).stat().st_mtime
+    for name in (TRAINER_FILE, "locks"):
+        with suppress(FileNotFoundError):
+            return (run_folder(store) / name).stat().st_mtime
+    return math.inf  # the last writer has just left
 
 
 def _rate(written: list[tuple[float, int]], *, since: float) -> float | None:

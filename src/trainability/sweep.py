@@ -1,6 +1,7 @@
 """Fill a grid of hyperparameters with training runs, tile by tile, in memory or in a store that survives kills."""
 
 import json
+import math
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,13 +13,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._contract import STATUS_ATTRS, Status, Trainer, is_trained
-from ._crew import crew_of
-from ._filling import copy_known, fill, mark_inferred
+from ._contract import STATUS_ATTRS, Status, Trainer, check_axes, is_trained
+from ._crew import crew_of, fair_share
+from ._filling import copy_known, fill, replace_status
 from ._locks import run_folder
 from ._provenance import provenance
 from ._store import MapInMemory, MapOnDisk, replace_file, writing
-from ._template import Variable
+from ._template import Variable, differing
 from .grid import Axis, Grid
 from .refinement import trace_boundary
 
@@ -57,8 +58,9 @@ def trainability_map(
         store goes on where that one stopped, however it stopped. Several processes, also of several machines
         on one file system, may work on one store at once.
     tile : tuple of int, optional
-        Pixels in a tile along each axis; about 4096 in all by default (`estimate_cost` proposes one by
-        measured cost). Does not change any pixel, and an existing store keeps its own.
+        Pixels in a tile along each axis; by default about 4096 in all, or two tiles for each of several
+        `workers` if those are smaller (`estimate_cost` proposes one by measured cost). Does not change any pixel,
+        and an existing store keeps its own.
     workers : int or concurrent.futures.Executor, optional
         Processes to train in, or an executor: threads, processes, a Dask client's `get_executor()`.
     refine : bool or int, optional
@@ -101,16 +103,13 @@ def trainability_map(
     >>> runs["status"].dims
     ('lr',)
     """
-    for name in grid:
-        if name not in trainer.hyperparameters:
-            raise ValueError(
-                f"axis {name!r} is not a hyperparameter of {type(trainer).__name__}; "
-                f"it has {', '.join(trainer.hyperparameters)}"
-            )
-    grid.check_resolution(trainer.dtype)
-    tile = _default_tile(grid.shape) if tile is None else tuple(tile)
-    if len(tile) != len(grid) or min(tile) < 1:
-        raise ValueError(f"tile={tile} does not fit the grid; it needs {len(grid)} positive sizes")
+    check_axes(grid, trainer)
+    tile = _default_tile(grid.shape, workers) if tile is None else tile
+    if np.shape(tile) != (len(grid),) or not all(isinstance(n, int | np.integer) and n > 0 for n in tile):
+        raise ValueError(
+            f"tile={tile!r} does not fit the grid; it needs {len(grid)} positive sizes, one for each axis, as "
+            f"{_default_tile(grid.shape, workers)}"
+        )
     if retries < 0:
         raise ValueError(f"retries={retries} must not be negative")
     explore = EXPLORE if refine is True else int(refine)
@@ -124,7 +123,7 @@ def trainability_map(
         opened: Any = nullcontext(MapInMemory(grid, variables, tile=tile))
     else:
         opened = writing(Path(store), grid, variables, tile=tile, attrs=attrs)
-    with opened as sheet, _reporting(progress) as report, crew_of(workers) as crew:
+    with crew_of(workers) as crew, opened as sheet, _reporting(progress) as report:
         if store is not None:
             _report_corrupted(Path(store), sheet)
             _leave_for_resume(Path(store), trainer, refine)
@@ -132,15 +131,20 @@ def trainability_map(
             copy_known(sheet, grid, known)
 
         def train(wanted: np.ndarray) -> np.ndarray:
-            failures.update(fill(sheet, wanted, grid, trainer, crew, retries=retries, report=report))
+            # A tile that has failed is left to the next call: each pass would try it again.
+            failures.update(
+                fill(sheet, wanted, grid, trainer, crew, retries=retries, report=report, but=set(failures))
+            )
             return np.where(is_trained(sheet.status), sheet.status, Status.PENDING)
 
         failures: dict[int, str] = {}
         try:
             if explore:
                 trace_boundary(grid.shape, train, step=explore)
-                mark_inferred(sheet)
+                untold = replace_status(sheet, Status.PENDING, Status.INFERRED, wait=True, but=set(failures))
+                failures.update(untold)
             else:
+                replace_status(sheet, Status.INFERRED, Status.PENDING, wait=False)  # until they are trained
                 train(np.ones(grid.shape, bool))
         except KeyboardInterrupt as stop:
             done = sum(bool(is_trained(sheet.status[cut]).all()) for cut in sheet.tiles)
@@ -184,7 +188,7 @@ def resume_sweep(
     Raises
     ------
     ValueError
-        If nothing is left to do, or the trainer was not kept or cannot be loaded.
+        If nothing is left to do, the trainer was not kept or cannot be loaded, or the store is damaged beyond tiles.
 
     Examples
     --------
@@ -196,6 +200,8 @@ def resume_sweep(
     import zarr
 
     kept = run_folder(Path(store)) / TRAINER_FILE
+    if not Path(store).exists():
+        raise ValueError(f"store {store} has no sweep to resume: it does not exist")
     try:
         arguments = pickle.loads(kept.read_bytes())
     except FileNotFoundError:
@@ -203,20 +209,25 @@ def resume_sweep(
             f"store {store} has no sweep to resume: {kept} is not there, so it is finished, or its trainer "
             "could not be pickled; call trainability_map again with the same trainer"
         ) from None
-    except (AttributeError, ImportError, pickle.UnpicklingError) as error:
+    except (AttributeError, EOFError, ImportError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"the trainer of store {store} cannot be loaded ({error}); run the script that began it"
         ) from error
-    group = zarr.open_group(store, mode="r")
-    dims = group["status"].metadata.dimension_names
-    grid = Grid(**{name: Axis(group[name][...], group[name].attrs["scale"]) for name in dims})
+    try:
+        group = zarr.open_group(store, mode="r")
+        dims = group["status"].metadata.dimension_names
+        grid = Grid(**{name: Axis(group[name][...], group[name].attrs["scale"]) for name in dims})
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"store {store} cannot be read ({error}); restore its axes and zarr.json files from a copy"
+        ) from error
     return trainability_map(grid, **arguments, store=store, workers=workers, progress=progress)
 
 
 def _leave_for_resume(store: Path, trainer: Trainer, refine: bool | int) -> None:
-    """Keep the trainer beside the store; one that does not pickle can still be swept, by calling again."""
+    """Keep the trainer beside the store; where it does not pickle, or the disk is full, calling again goes on."""
     file = run_folder(store) / TRAINER_FILE
-    with suppress(pickle.PicklingError, AttributeError, TypeError):
+    with suppress(pickle.PicklingError, AttributeError, TypeError, OSError):
         replace_file(file, pickle.dumps({"trainer": trainer, "refine": refine}))
 
 
@@ -229,8 +240,9 @@ def _report_corrupted(store: Path, sheet: MapOnDisk) -> None:
         )
 
 
-def _default_tile(shape: tuple[int, ...]) -> tuple[int, ...]:
-    side = max(int(TILE_PIXELS ** (1 / len(shape))), 1)
+def _default_tile(shape: tuple[int, ...], workers: int | Executor) -> tuple[int, ...]:
+    pixels = min(TILE_PIXELS, fair_share(math.prod(shape), workers))
+    side = max(int(pixels ** (1 / len(shape))), 1)
     return tuple(min(side, n) for n in shape)
 
 
@@ -269,11 +281,9 @@ def _check_known(known: xr.Dataset, grid: Grid, attrs: Mapping[str, str]) -> Non
         raise ValueError(
             f"known has axes {', '.join(map(str, known['status'].dims))}; this grid has {', '.join(grid)}"
         )
-    for name in ("trainer", "dtype", "settings"):
-        if known.attrs.get(name) != attrs[name]:
-            raise ValueError(
-                f"known is a map of other runs: {name} is {known.attrs.get(name)} there and {attrs[name]} here"
-            )
+    names = ("trainer", "dtype", "settings")
+    if differences := differing({name: known.attrs[name] for name in names if name in known.attrs}, attrs):
+        raise ValueError(f"known is a map of other runs: {'; '.join(differences)}")
 
 
 @contextmanager
