@@ -63,8 +63,8 @@ def test_imports_go_one_way(name):
         assert used <= {"_checks", "_provenance", *sweep}
     if name in ("comparison", "distances", "baselines", "forecasts", "significance", "_question"):
         assert used <= {"_question", "distances"}
-    if name == "maps":
-        assert used <= {"_lanes", "_checks"}
+    if name in ("maps", "_map"):
+        assert used <= {"_map", "_lanes", "_checks"}
 
 
 def test_imports_have_no_cycle():

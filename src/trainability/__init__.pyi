@@ -3,6 +3,7 @@ from . import trainers as trainers
 from ._contract import Status as Status
 from ._contract import Trainer as Trainer
 from ._contract import is_trained as is_trained
+from ._map import Map as Map
 from .adam_stability import adam_sharpness as adam_sharpness
 from .adam_stability import adam_threshold as adam_threshold
 from .balanced import BalancedCycle as BalancedCycle
@@ -119,7 +120,6 @@ from .lyapunov import LyapunovSpectrum as LyapunovSpectrum
 from .lyapunov import finite_time_exponents as finite_time_exponents
 from .lyapunov import lyapunov_map as lyapunov_map
 from .lyapunov import lyapunov_spectrum as lyapunov_spectrum
-from .maps import Map as Map
 from .maps import cubic_map as cubic_map
 from .maps import error_map as error_map
 from .maps import gradient_descent as gradient_descent

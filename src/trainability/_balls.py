@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .maps import Map
+from ._map import Map, symbols_of
 
 # A cell is tested on a box this much wider than itself, so that a zero on the face between two cells is
 # interior to both tests; and the result of a test is inflated by the second factor before the next.
@@ -63,7 +63,7 @@ def ball_map(map: Map) -> BallMap:
             raise ValueError(
                 f"{map.name}: ball arithmetic does not know {bad}, so nothing can be proved of it"
             )
-    u, p = _symbols(map)
+    u, p = symbols_of(map)
     d = map.d
     step = compile_balls(map.expressions, [*u, *p])
     entries = compile_balls([sp.diff(e, x) for e in map.expressions for x in u], [*u, *p])
@@ -79,16 +79,9 @@ def parameter_slope(map: Map, parameter: str) -> Callable:
     """∂f/∂λ on balls, shape (d,), for one parameter λ."""
     import sympy as sp
 
-    u, p = _symbols(map)
+    u, p = symbols_of(map)
     value = p[map.parameter_index(parameter)]
     return compile_balls([sp.diff(e, value) for e in map.expressions], [*u, *p])
-
-
-def _symbols(map: Map) -> tuple[list, list]:
-    import sympy as sp
-
-    u, p = ([sp.Symbol(n, real=True) for n in names] for names in (map.variables, map.parameters))
-    return u, p
 
 
 def _unsupported(expression) -> str:

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import brentq
 
+from ._map import Map
 from ._shooting import Linearization, linearize, minimal_period, multipliers, orbit, parameter_values
-from .maps import Map
 
 # Newton's corrector: rounds, and the scaled correction below which it must end.
 _ROUNDS, _CONVERGED = 14, 1e-10

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ._checks import increasing
-from .maps import Map
+from ._map import Map
 
 
 def as_columns(

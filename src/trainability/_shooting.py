@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .maps import Map
+from ._map import Map
 
 # Step of the fourth-order difference for ∂f/∂λ, relative to 1 + |λ|: truncation (1e-3)⁴/30 and rounding
 # 1e-16/1e-3 are both near 1e-13, which only tilts tangents; no solved-for point depends on it.

@@ -17,8 +17,6 @@ from ._locks import Locks, failures_folder
 from ._template import Variable, check_same, is_whole, open_group, write_template
 from .grid import Grid
 
-Tile = tuple[slice, ...]
-
 
 class MapInMemory:
     """Arrays of one process; every tile is free.

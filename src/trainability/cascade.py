@@ -9,10 +9,10 @@ import numpy as np
 
 from ._branch import FLIP
 from ._checks import positive_whole
+from ._map import Map, symbols_of
 from .continuation import BifurcationDiagram, Branch, SpecialPoint, bifurcation_diagram
 from .cycles import NotFound, find_cycle
 from .dynamics import settle_map
-from .maps import Map
 
 # Doublings that are followed in doubles first; each later one is predicted from the three before it.
 _DOUBLINGS = 3
@@ -195,9 +195,10 @@ def _jet(map: Map, parameter: str) -> Callable:
     import sympy as sp
 
     (f,) = map.expressions
-    x, value = sp.Symbol(map.variables[0], real=True), sp.Symbol(parameter, real=True)
-    fixed = {sp.Symbol(k, real=True): sp.Rational(v) for k, v in map.parameters.items() if k != parameter}
-    f = f.xreplace(fixed)
+    (x,), symbols = symbols_of(map)
+    value = symbols[map.parameter_index(parameter)]
+    exact = {s: sp.Rational(v) for s, v in zip(symbols, map.parameters.values(), strict=True) if s != value}
+    f = f.xreplace(exact)
     body = [f, sp.diff(f, x), sp.diff(f, value), sp.diff(f, x, x), sp.diff(f, x, value)]
     return sp.lambdify([x, value], body, modules="mpmath", cse=True)
 

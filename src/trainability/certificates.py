@@ -12,10 +12,10 @@ import numpy as np
 
 from . import _balls
 from ._checks import check_interval, positive_whole
+from ._map import Map
 from ._shooting import linearize, map_tuples, newton, parameter_values
 from .cycles import find_cycle, guessed_states
 from .dynamics import settle_map
-from .maps import Map
 
 Verdict = Literal["proved", "refuted", "undecided"]
 

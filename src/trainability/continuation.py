@@ -10,11 +10,11 @@ import numpy as np
 from ._branch import BRANCH, DEGENERATE, FLIP, SHRINKS, TORUS, Family, Point, refine, sign_changes
 from ._checks import check_interval, positive_whole
 from ._follow import LOST, follow
+from ._map import Map
 from ._shooting import minimal_period, same_cycle
 from ._switching import Seed, crossing, doubled
 from .cycles import Cycle, Cycles, find_cycle, guessed_states
 from .dynamics import settle_map
-from .maps import Map
 
 # A branch is given up where its largest multiplier exceeds this: the position of a cycle is then lost to
 # rounding in the eighth digit, and what it bifurcates into can never be seen in an orbit.

@@ -8,10 +8,10 @@ import numpy as np
 from ._branch import FLIP, FOLD, TORUS, has_complex_pair, jacobian_by_differences, newton_by_differences
 from ._checks import check_interval
 from ._follow import follow
+from ._map import Map
 from ._shooting import Linearization, linearize, multipliers, orbit, parameter_values
 from .continuation import SpecialPoint
 from .dynamics import settle_map
-from .maps import Map
 
 _PAIR_LOST = "the pair becomes real"
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import _balls
 from ._checks import check_box, positive_whole
+from ._map import Map
 from ._shooting import (
     largest_residual,
     linearize,
@@ -18,7 +19,6 @@ from ._shooting import (
     parameter_values,
     same_cycle,
 )
-from .maps import Map
 
 # How far, relative to the box, Newton's method may run before it is given up.
 _FAR = 10.0

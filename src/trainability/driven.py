@@ -8,10 +8,10 @@ from numba import njit, prange
 
 from ._checks import finite, not_negative
 from ._lanes import push, put, take
+from ._map import Map
 from ._rng import stream
 from ._tangent import orthonormalise
 from .dynamics import ESCAPE, LANES, Escaped, mark_escaped
-from .maps import Map
 
 # Steps for which parameters are drawn at once: bounds the memory, not the result.
 _CHUNK = 512

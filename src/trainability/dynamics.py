@@ -9,7 +9,7 @@ from numba import njit, prange
 from ._checks import increasing, not_negative
 from ._lanes import put, take
 from ._layout import as_columns
-from .maps import Map
+from ._map import Map
 
 # States advanced together: enough independent chains to hide the latency of a fused multiply-add
 # (16 vectors of 8 doubles), few enough that a block stays in the first-level cache.

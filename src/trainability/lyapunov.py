@@ -12,9 +12,9 @@ from scipy.linalg import null_space
 from ._checks import finite, not_negative
 from ._lanes import multiply
 from ._layout import as_columns, lay_out
+from ._map import Map
 from ._tangent import accumulate_logs
 from .dynamics import ESCAPE, Escaped
-from .maps import Map
 
 # Batch means need enough windows for a stable variance and windows long enough to be nearly
 # independent; 64 is in the range recommended for steady-state simulation (Law & Kelton, ch. 9).

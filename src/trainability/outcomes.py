@@ -11,9 +11,9 @@ from numba import njit, prange
 from ._checks import not_negative
 from ._lanes import push, put, take
 from ._layout import as_columns, lay_out
+from ._map import Map
 from ._tangent import orthonormalise
 from .dynamics import ESCAPE, LANES, mark_escaped
-from .maps import Map
 
 # Two states closer than this, relative to their size, are the same point of a cycle. Far above rounding
 # (1e-16), far below the spacing of points in the cascade up to its eighth doubling (about 1e-5).

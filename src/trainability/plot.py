@@ -14,12 +14,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ._contract import Status
+from ._map import Map
 from .classification import thresholds
 from .continuation import BifurcationDiagram
 from .distances import BoundaryDistance
 from .dynamics import orbit
 from .ellipse import invariant_ellipse
-from .maps import Map
 from .outcomes import Outcome
 from .plot_controls import cutoff as cutoff
 from .plot_controls import flip_rates as flip_rates

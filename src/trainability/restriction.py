@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from .maps import Map
+from ._map import Map, symbols_of
 
 
 def restrict(map: Map, basis: Sequence[Sequence[float]]) -> Map:
@@ -60,7 +60,7 @@ def restrict(map: Map, basis: Sequence[Sequence[float]]) -> Map:
 
     columns = sp.Matrix([[sp.nsimplify(x, rational=True) for x in row] for row in vectors.tolist()]).T
     y = sp.symbols(f"y1:{len(vectors) + 1}", real=True)
-    old = [sp.Symbol(name, real=True) for name in map.variables]
+    old, p = symbols_of(map)
     image = sp.Matrix(map.expressions).xreplace(dict(zip(old, columns * sp.Matrix(y), strict=True)))
     coordinates = (columns.T * columns).inv() * columns.T * image
     for name, rest in zip(map.variables, sp.simplify(image - columns * coordinates), strict=True):
@@ -68,7 +68,6 @@ def restrict(map: Map, basis: Sequence[Sequence[float]]) -> Map:
             raise ValueError(f"the subspace is not invariant under {map.name}: {name}' leaves it by {rest}")
 
     step = tuple(sp.factor_terms(sp.simplify(new)) for new in coordinates)
-    p = [sp.Symbol(name, real=True) for name in map.parameters]
     jacobian = tuple(tuple(sp.diff(new, x) for x in y) for new in step)
     compiled = [njit(sp.lambdify([y, p], body, modules="math", cse=True)) for body in (step, jacobian)]
     return Map(

@@ -7,8 +7,8 @@ import numpy as np
 
 from . import _balls
 from ._checks import check_box, positive_whole
+from ._map import Map, symbols_of
 from ._shooting import parameter_values
-from .maps import Map
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,11 +84,10 @@ def superstable_cycles(
     region = check_box(2, [np.ravel(check_box(1, np.atleast_2d(box))), interval])
     _balls.ball_map(map)  # refuses maps it cannot evaluate
     (f,) = map.expressions
-    x = sp.Symbol(map.variables[0], real=True)
-    mu = sp.Symbol(parameter, real=True)
-    symbols = [x, *(sp.Symbol(name, real=True) for name in map.parameters)]
+    (x,), others = symbols_of(map)
+    mu = others[index]
     slopes = [sp.diff(f, x), sp.diff(f, x, x), sp.diff(f, x, mu), f, sp.diff(f, mu)]
-    evaluate = _balls.compile_balls(slopes, symbols)
+    evaluate = _balls.compile_balls(slopes, [x, *others])
     p = [flint.arb(value) for value in parameter_values(map)]
 
     def iterate(c, value, period):

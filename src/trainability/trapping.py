@@ -7,9 +7,9 @@ import numpy as np
 
 from . import _balls
 from ._checks import check_box, positive_whole
+from ._map import Map
 from ._shooting import parameter_values
 from .certificates import NARROWEST, Certificate, Verdict, outward, show
-from .maps import Map
 
 
 def certify_trapping(
