@@ -11,13 +11,9 @@ from functools import partial
 
 import numpy as np
 from numba import njit, prange
-from scipy import ndimage
 
 from ._rng import stream
-
-# Sub-sites a pixel side of the sets grown on a lattice: their detail must go on below the pixel. Outside its
-# frontier a random walk meets its lattice over more sites than percolation does.
-FINER, FINER_WALK = 4, 8
+from .lattice_sets import brownian_frontier, percolation_hull
 
 # Terms of a graph stop where they change less than this share of a pixel.
 _SUBPIXEL = 1e-4
@@ -140,6 +136,11 @@ def _snowflake(n, a, b, radius, angle, levels):
     return inside
 
 
+def _thirds(n: int) -> int:
+    """How often a frame of n pixels is divided by three until its pieces are far below a pixel."""
+    return int(np.ceil(np.log(n / _SUBPIXEL) / np.log(3)))
+
+
 def koch_snowflake(n: int, seed: int) -> np.ndarray:
     """Koch's snowflake, turned and shifted; dimension log 4 / log 3.
 
@@ -150,8 +151,7 @@ def koch_snowflake(n: int, seed: int) -> np.ndarray:
     """
     rng = stream(seed, "koch")
     (a, b), radius, angle = rng.uniform(0.47, 0.53, 2), rng.uniform(0.3, 0.45), rng.uniform(0, 2 * np.pi)
-    levels = int(np.ceil(np.log(n / _SUBPIXEL) / np.log(3)))
-    return _snowflake(n, a, b, radius, angle, levels)
+    return _snowflake(n, a, b, radius, angle, _thirds(n))
 
 
 def koch_curve(n: int, seed: int) -> np.ndarray:
@@ -164,17 +164,10 @@ def koch_curve(n: int, seed: int) -> np.ndarray:
     """
     rng = stream(seed, "koch curve")
     (a, b), angle = rng.uniform(-0.05, 0.05, 2), rng.uniform(0, 2 * np.pi)
-    levels = int(np.ceil(np.log(n / _SUBPIXEL) / np.log(3)))
     # A snowflake so large that the frame holds the middle of one of its sides.
     radius = 0.9
-    return _snowflake(
-        n,
-        0.5 - radius * 0.62 * np.cos(angle) + a,
-        0.5 - radius * 0.62 * np.sin(angle) + b,
-        radius,
-        angle,
-        levels,
-    )
+    a, b = 0.5 - radius * 0.62 * np.cos(angle) + a, 0.5 - radius * 0.62 * np.sin(angle) + b
+    return _snowflake(n, a, b, radius, angle, _thirds(n))
 
 
 def weierstrass_graph(n: int, seed: int, *, dimension: float) -> np.ndarray:
@@ -233,63 +226,6 @@ def _below(height: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     return (np.arange(n) + 0.5)[None, :] / n < height[:, None]
 
 
-def percolation_hull(n: int, seed: int) -> np.ndarray:
-    """Side of the interface between occupied sites held by one edge and empty ones held by the other; 7/4.
-
-    Critical site percolation on the triangular lattice, where 1/2 is critical and hulls have dimension 7/4,
-    with `FINER`² sites to a pixel.
-
-    References
-    ----------
-    Smirnov, C. R. Acad. Sci. 333, 239 (2001); Beffara, Ann. Probab. 36, 1421 (2008).
-
-    Examples
-    --------
-    >>> percolation_hull(32, seed=0).shape
-    (32, 32)
-    """
-    rng = stream(seed, "percolation")
-    occupied = rng.random((FINER * n, FINER * n)) < 0.5
-    occupied[0], occupied[-1] = True, False
-    triangular = np.array([[0, 1, 1], [1, 1, 1], [1, 1, 0]])
-    clusters = ndimage.label(occupied, triangular)[0]
-    outside = ndimage.label(clusters != clusters[0, 0], triangular)[0]
-    return (outside == outside[-1, 0])[FINER // 2 :: FINER, FINER // 2 :: FINER]
-
-
-def brownian_frontier(n: int, seed: int) -> np.ndarray:
-    """Points that a planar Brownian path separates from infinity, or visits; dimension 4/3.
-
-    References
-    ----------
-    Lawler, Schramm and Werner, Math. Res. Lett. 8, 401 (2001).
-
-    Examples
-    --------
-    >>> brownian_frontier(64, seed=0).any()
-    np.True_
-    """
-    rng = stream(seed, "brownian")
-    fine = FINER_WALK * n
-    steps = (fine // 3) ** 2
-    move = rng.integers(0, 4, steps)
-    path = np.stack(
-        [np.cumsum((move == 0).astype(int) - (move == 1)), np.cumsum((move == 2).astype(int) - (move == 3))]
-    )
-    low, high = path.min(axis=1), path.max(axis=1)
-    visited = np.zeros(high - low + 3, bool)
-    visited[tuple(path - low[:, None] + 1)] = True
-    outside = ndimage.label(~visited)[0]
-    filled = outside != outside[0, 0]
-    picture = np.zeros((fine, fine), bool)
-    start = (fine - np.array(filled.shape)) // 2  # a path longer than the frame is cut by it
-    source = tuple(slice(max(0, -s), max(0, -s) + fine) for s in start)
-    piece = filled[source]
-    at = [max(0, s) for s in start]
-    picture[at[0] : at[0] + piece.shape[0], at[1] : at[1] + piece.shape[1]] = piece
-    return picture[FINER_WALK // 2 :: FINER_WALK, FINER_WALK // 2 :: FINER_WALK]
-
-
 @njit(parallel=True, cache=True)
 def _bounded(real, imaginary, c, most):
     inside = np.zeros((len(real), len(imaginary)), np.bool_)
@@ -335,7 +271,7 @@ def sierpinski_carpet(n: int, seed: int) -> np.ndarray:
     picture, row, column = np.zeros((n, n), bool), np.zeros((n, n), int), np.zeros((n, n), int)
     within = np.ones((n, n), bool)  # not yet in a hole
     coins = rng.random((1024, 1024)) < 0.5
-    for _ in range(int(np.ceil(np.log(n / _SUBPIXEL) / np.log(3)))):
+    for _ in range(_thirds(n)):
         x, y = 3 * x, 3 * y
         i, j = x.astype(int), y.astype(int)
         x, y, row, column = x - i, y - j, 3 * row + i, 3 * column + j
@@ -390,6 +326,10 @@ def _jittered_rough(n: int, seed: int, *, amplitude: float) -> np.ndarray:
     return jittered(height[:, None] - _pixel_centres(n)[1], amplitude, seed)
 
 
+def _noise(name: str, draw: Callable) -> KnownSet:
+    return KnownSet(name, np.nan, "noise", draw, "none to measure")
+
+
 KNOWN_SETS: tuple[KnownSet, ...] = (
     KnownSet("straight line", 1.0, "smooth", straight_line, "exact"),
     KnownSet("circle", 1.0, "smooth", circle, "exact"),
@@ -421,30 +361,12 @@ KNOWN_SETS: tuple[KnownSet, ...] = (
     KnownSet("Brownian frontier", 4 / 3, "fractal", brownian_frontier, "Lawler, Schramm and Werner (2001)"),
     KnownSet("percolation hull", 7 / 4, "fractal", percolation_hull, "Smirnov (2001)"),
     KnownSet("Sierpinski carpet", float(np.log(8) / np.log(3)), "fractal", sierpinski_carpet, "exact"),
-    KnownSet("independent noise", np.nan, "noise", iid_noise, "none to measure"),
+    _noise("independent noise", iid_noise),
     *(
-        KnownSet(
-            f"flat, jittered by {a:.1%}",
-            np.nan,
-            "noise",
-            partial(_jittered_flat, amplitude=a),
-            "none to measure",
-        )
+        _noise(f"flat, jittered by {a:.1%}", partial(_jittered_flat, amplitude=a))
         for a in (0.002, 0.01, 0.02, 0.1)
     ),
-    KnownSet(
-        "tilted, jittered by 1.0%",
-        np.nan,
-        "noise",
-        partial(_jittered_tilted, amplitude=0.01),
-        "none to measure",
-    ),
-    KnownSet(
-        "rough, jittered by 1.0%",
-        np.nan,
-        "noise",
-        partial(_jittered_rough, amplitude=0.01),
-        "none to measure",
-    ),
+    _noise("tilted, jittered by 1.0%", partial(_jittered_tilted, amplitude=0.01)),
+    _noise("rough, jittered by 1.0%", partial(_jittered_rough, amplitude=0.01)),
 )
 """Every family that `benchmarks/calibrate_dimension.py` measures, with its dimension and where that is from."""
