@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from trainability import Grid, linear_axis, log_axis, trainability_map
+from trainability._locks import pace_file
 from trainability.cost import TILE_SECONDS, estimate_cost
-from trainability.progress import duration, sweep_status
+from trainability.progress import _rate, duration, sweep_status
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_store import start_writer, wait_for
@@ -78,6 +79,69 @@ def test_status_may_be_asked_by_the_sweep_itself(tmp_path):
     )
     assert [found.tiles_done for found in seen] == [0, 1, 2, 3, 4]
     assert all(found.running for found in seen)
+
+
+def test_a_damaged_status_is_pending_and_said_so(tmp_path):
+    store = tmp_path / "m.zarr"
+    trainability_map(GRID, TRAINER, store=store, tile=(3, 9))
+    for chunk, content in (("1", b"no status"), ("2", b"")):
+        (store / "status" / "c" / chunk / "0").write_bytes(content)
+    found = sweep_status(store)
+    assert found.pending == found.pixels["pending"] == 54
+    assert list(found.failures) == ["[3:6, 0:9]", "[6:9, 0:9]"]
+    assert "corrupted; the next call on the store trains it again" in repr(found)
+    with pytest.warns(UserWarning, match="2 of 4 tiles were corrupted and are trained again"):
+        trainability_map(GRID, TRAINER, store=store)
+    assert sweep_status(store).failures == {}
+
+
+def test_the_rate_counts_each_pixel_once(tmp_path):
+    """A refined map writes a tile at each pass, with all that it held before."""
+    store, noted = tmp_path / "m.zarr", []
+
+    def look(done, total):
+        lines = pace_file(store).read_text().split()
+        trained = sweep_status(store).pixels
+        noted.append((sum(map(int, lines[1::2])), trained["converged"] + trained["diverged"]))
+
+    grid = Grid(lr=log_axis(0.1, 10, 48), curvature=linear_axis(0.1, 2, 48))
+    trainability_map(grid, TRAINER, store=store, tile=(16, 16), refine=True, progress=look)
+    assert noted[-1][0] > 0
+    assert all(said == trained for said, trained in noted)
+
+
+def test_the_rate_from_notes(tmp_path):
+    """By hand: since the last start, over 64 tiles at most, and nothing before a first tile."""
+    store = tmp_path / "m.zarr"
+    pace_file(store).parent.mkdir()
+
+    def rate(*lines, now):
+        pace_file(store).write_text("".join(f"{line}\n" for line in lines))
+        return _rate(store, now)
+
+    assert rate("5.0 0", now=9.0) is None
+    assert rate("1.0 0", "2.0 700", "5.0 0", "6.0 30", "7.0 10", now=9.0) == 10.0
+    assert rate("1.0 0", *(f"{t}.0 3" for t in range(2, 102)), "cut o f", now=101.0) == 3.0
+    assert _rate(tmp_path / "gone.zarr", 9.0) is None
+
+
+def test_who_may_only_read_sees_what_is_trained(tmp_path, monkeypatch):
+    """The lock file of another's store cannot be opened for writing; claims of tiles show all the same."""
+    store, opened = tmp_path / "m.zarr", os.open
+
+    def read_only(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *mode)
+
+    with start_writer(store, seconds=3600) as writer:
+        wait_for(lambda: store.exists() and sweep_status(store).tiles_busy)
+        monkeypatch.setattr(os, "open", read_only)
+        found = sweep_status(store)
+        assert found.running
+        assert found.tiles_busy == 1
+        os.killpg(writer.pid, signal.SIGKILL)
+    assert not sweep_status(store).running
 
 
 def test_a_folder_that_is_no_map_has_no_status(tmp_path):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 
 from trainability import Grid, Status, linear_axis, log_axis, trainability_map
 from trainability._contract import is_trained
+from trainability._crew import crew_of
 from trainability._filling import QUARANTINE
 from trainability._locks import Locks, run_folder
 from trainability.progress import sweep_status
 from trainability.refinement import infer_status
-from trainability.sweep import resume_sweep
+from trainability.sweep import _default_tile, resume_sweep
 from trainability.trainers import MLP
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -236,6 +237,62 @@ def test_a_full_disk_fails_tiles_and_the_store_goes_on_when_there_is_room(tmp_pa
     assert not run_folder(store).exists()
 
 
+STAYS_FULL = """
+import resource, signal, sys, warnings
+sys.path.insert(0, {tests!r})
+from toy_trainer import ToyTrainer
+from trainability import Grid, linear_axis, resume_sweep, trainability_map
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+grid = Grid(lr=linear_axis(0.1, 3, 64), curvature=linear_axis(0.1, 2, 64))
+def limit(done, total):
+    if done == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
+warnings.simplefilter("always")
+trainability_map(grid, ToyTrainer(), store={store!r}, tile=(16, 64), refine=True, progress=limit)
+resume_sweep({store!r})
+"""
+
+
+def test_a_disk_that_stays_full_fails_tiles_of_a_refined_and_of_a_resumed_map_too(tmp_path):
+    """Nothing fits, not the note of a failure, nor the mark of what is inferred, nor the trainer to resume with."""
+    store = tmp_path / "m.zarr"
+    code = STAYS_FULL.format(tests=str(Path(__file__).parent), store=str(store))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("of 4 tiles failed; first: tile ") == 2
+    assert "OSError: [Errno 27] File too large" in run.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+    grid = Grid(lr=linear_axis(0.1, 3, 64), curvature=linear_axis(0.1, 2, 64))
+    resume_sweep(store)
+    trainability_map(grid, TRAINER, store=tmp_path / "whole.zarr", tile=(16, 64), refine=True)
+    assert contents(store) == contents(tmp_path / "whole.zarr")
+    assert not run_folder(store).exists()
+
+
+def test_a_broken_executor_that_was_handed_in_says_what_to_do(tmp_path):
+    trainer = DeadlyTrainer(deadly=float(GRID["lr"][7]))
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+        pytest.raises(BrokenExecutor) as caught,
+    ):
+        trainability_map(GRID, trainer, tile=(2, 9), workers=pool, store=tmp_path / "m.zarr")
+    assert "handed in as workers is broken: call again with a new one" in caught.value.__notes__[0]
+    assert is_trained(xr.open_zarr(tmp_path / "m.zarr", consolidated=False)["status"]).sum() == 54
+
+
+def test_several_workers_each_get_tiles(tmp_path):
+    """A map that is one tile by default is none for two processes."""
+    assert len(Grid(lr=range(1, 65), curvature=range(1, 65)).tiles(_default_tile((64, 64), 1))) == 1
+    for workers in (2, np.int64(2), 7):
+        with crew_of(workers) as crew:
+            assert crew.in_flight == 2 * workers
+        tile = _default_tile((64, 64), workers)
+        assert np.prod(tile) <= 64 * 64 / (2 * workers)
+    with pytest.raises(ValueError, match="workers=0"):
+        trainability_map(GRID, TRAINER, store=tmp_path / "m.zarr", workers=0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_tile_that_kills_its_worker_fails_alone():
     trainer = DeadlyTrainer(deadly=float(GRID["lr"][7]))
     with pytest.warns(UserWarning, match=r"3 of 18 tiles failed; first: tile \[6:8, .*: BrokenProcessPool"):
@@ -327,6 +384,36 @@ def test_resume_takes_the_trainer_that_began(tmp_path):
     )
     with pytest.raises(ValueError, match="cannot be loaded"):
         resume_sweep(tmp_path / "lost.zarr")
+    (run_folder(tmp_path / "lost.zarr") / "sweep.pickle").write_bytes(b"")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        resume_sweep(tmp_path / "lost.zarr")
+    with pytest.raises(ValueError, match="no sweep to resume: it does not exist"):
+        resume_sweep(tmp_path / "never.zarr")
+
+
+def test_a_store_whose_axes_are_damaged_is_named_when_resumed(tmp_path):
+    store = tmp_path / "m.zarr"
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainability_map(GRID, TRAINER, store=store, tile=(3, 3), progress=stop)
+    axis, form = store / "lr" / "c" / "0", store / "status" / "zarr.json"
+    kept = axis.read_bytes(), form.read_text()
+    axis.write_bytes(kept[0][:-1])
+    form_message = r"store .*m\.zarr cannot be read \(.*\); restore its axes and zarr\.json files"
+    with pytest.raises(ValueError, match=form_message):
+        resume_sweep(store)
+    axis.write_bytes(kept[0])
+    form.write_text("{")
+    with pytest.raises(ValueError, match=form_message):
+        resume_sweep(store)
+    with pytest.raises(ValueError, match=r"store .*m\.zarr exists and is no map"):
+        trainability_map(GRID, TRAINER, store=store)
+    form.write_text(kept[1])
+    assert resume_sweep(store).identical(trainability_map(GRID, TRAINER))
 
 
 def test_known_pixels_are_copied_and_not_trained(tmp_path):

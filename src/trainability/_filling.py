@@ -137,6 +137,7 @@ def _settle(sheet: MapInMemory, i: int, mask: np.ndarray, trainer: Trainer, foun
     if not isinstance(found, Exception):
         try:
             _commit(sheet, i, mask, _checked(found, trainer))
+            sheet.note_trained(int(mask.sum()))
             sheet.forget_failure(i)
             return ""
         except Exception as error:  # a full disk, a damaged chunk, observables of another shape

@@ -35,6 +35,11 @@ def failures_folder(path: Path) -> Path:
     return run_folder(path) / "failed"
 
 
+def pace_file(path: Path) -> Path:
+    """File with a line for each tile trained, when and how many pixels of it; 0 of them as a writer starts."""
+    return run_folder(path) / "pace"
+
+
 class Locks:
     """Advisory locks of one process on a store and on its tiles: byte ranges of one file.
 
@@ -88,7 +93,7 @@ class Locks:
         if self._alone():
             _clear_partial(self._store)
             with suppress(FileNotFoundError):  # somebody has removed the folder
-                if _is_complete(self._store) or os.listdir(self._folder) == ["locks"]:
+                if _is_complete(self._store) or set(os.listdir(self._folder)) <= {"locks", "pace"}:
                     shutil.rmtree(self._folder)
         os.close(self._file)
         del _open_here[self._store.resolve()]

@@ -6,14 +6,15 @@ temporary name and moved into place, observables before `status`, so a tile is w
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ._locks import Locks, failures_folder
+from ._locks import Locks, failures_folder, pace_file
 from ._template import Variable, check_same, is_whole, open_group, write_template
 from .grid import Grid
 
@@ -60,6 +61,9 @@ class MapInMemory:
     def release(self, i: int) -> None:
         """Give tile `i` free again."""
 
+    def note_trained(self, pixels: int) -> None:
+        """Tell those who ask for the rate that so many pixels more are trained, 0 as the sweep starts."""
+
     def attempts(self, i: int) -> int:
         """Count how often tile `i` has failed since it last succeeded."""
         return self._attempts.get(i, 0)
@@ -89,12 +93,18 @@ class MapOnDisk(MapInMemory):
         self.failures = failures_folder(path)
         self.corrupted = self._drop_corrupted()
         self.status = self.read_all("status")
+        self.note_trained(0)
 
     def claim(self, i: int) -> bool:
         return self._locks.acquire(i)
 
     def release(self, i: int) -> None:
         self._locks.release(i)
+
+    def note_trained(self, pixels: int) -> None:
+        # In one write, so that lines of several processes do not mix; a full disk only costs the rate.
+        with suppress(OSError), open(pace_file(self._path), "a", buffering=1) as file:
+            file.write(f"{time.time():.3f} {pixels}\n")
 
     def attempts(self, i: int) -> int:
         try:

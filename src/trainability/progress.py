@@ -1,21 +1,24 @@
 """How far a stored sweep is, read from the store itself while others write it."""
 
 import json
-import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ._contract import Status, is_trained
-from ._locks import failures_folder, locked_elsewhere, run_folder
-from .sweep import TRAINER_FILE
+from ._contract import Status
+from ._locks import failures_folder, locked_elsewhere, pace_file
+from ._template import is_whole
 
 # Tiles, newest first, that the rate is taken over: enough to even out tiles of unequal cost, few enough that the
 # rate follows when a worker joins or leaves.
 RECENT = 64
+
+DAMAGED = "corrupted; the next call on the store trains it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class SweepStatus:
     seconds_left : float or None
         Pending pixels over `rate`; None without one. A refined sweep usually needs less.
     failures : dict of str to str
-        Why tiles failed, by their place.
+        Why tiles failed, by their place, and which are damaged as far as their status tells.
     """
 
     pixels: dict[str, int]
@@ -70,8 +73,8 @@ class SweepStatus:
 def sweep_status(store: str | Path) -> SweepStatus:
     """How far the sweep of a store is: done, failed, pending, rate and time left.
 
-    Reads only; may be asked at any time, from any process. The rate comes from the times at which the files of
-    the last tiles were written.
+    Reads only; may be asked at any time, from any process. The rate comes from what the writers note of the last
+    tiles, beside the store.
 
     Parameters
     ----------
@@ -108,24 +111,18 @@ def sweep_status(store: str | Path) -> SweepStatus:
         [(i, min(i + size, n)) for i in range(0, n, size)]
         for n, size in zip(array.shape, array.chunks, strict=True)
     ]
-    tiles_along = [len(c) for c in cuts]
-    status = np.asarray(array[...])
+    tiles = [
+        (tuple(slice(*c[k]) for c, k in zip(cuts, place, strict=True)), "/".join(map(str, place)))
+        for place in np.ndindex(*(len(c) for c in cuts))
+    ]
+    places = ["[" + ", ".join(f"{c.start}:{c.stop}" for c in cut) + "]" for cut, _ in tiles]
+    status, damaged = _read(array, [(cut, store / "status" / "c" / place) for cut, place in tiles])
     pixels = {s.name.lower(): int((status == s).sum()) for s in Status}
-
-    written, places, unfinished = [], [], []
-    for i, place in enumerate(np.ndindex(*tiles_along)):
-        spans = [c[k] for c, k in zip(cuts, place, strict=True)]
-        places.append("[" + ", ".join(f"{low}:{high}" for low, high in spans) + "]")
-        tile = status[tuple(slice(*span) for span in spans)]
-        if np.isin(tile, (Status.PENDING, Status.FAILED)).any():
-            unfinished.append(i)
-        try:
-            file = store / "status" / "c" / "/".join(map(str, place))
-            written.append((file.stat().st_mtime, int(is_trained(tile).sum())))
-        except FileNotFoundError:
-            pass
+    unfinished = [
+        i for i, (cut, _) in enumerate(tiles) if np.isin(status[cut], (Status.PENDING, Status.FAILED)).any()
+    ]
     running, busy = locked_elsewhere(store, unfinished)
-    rate = _rate(written, since=_began(store)) if running else None
+    rate = _rate(store, time.time()) if running else None
     left = pixels["pending"] / rate if rate else None
     return SweepStatus(
         pixels=pixels,
@@ -135,8 +132,21 @@ def sweep_status(store: str | Path) -> SweepStatus:
         running=running,
         rate=rate,
         seconds_left=left,
-        failures=_reasons(store, places),
+        failures={**{places[i]: DAMAGED for i in damaged}, **_reasons(store, places)},
     )
+
+
+def _read(array: Any, tiles: Sequence[tuple[tuple[slice, ...], Path]]) -> tuple[np.ndarray, list[int]]:
+    """Status of every pixel, pending in tiles whose chunk is damaged, and which these are."""
+    try:
+        return np.asarray(array[...]), []
+    except (OSError, RuntimeError, ValueError):  # what a checksum or a codec raises
+        damaged = [i for i, (_, file) in enumerate(tiles) if file.exists() and not is_whole(file)]
+    status = np.full(array.shape, Status.PENDING, array.dtype)
+    for i, (cut, _) in enumerate(tiles):
+        if i not in damaged:
+            status[cut] = array[cut]
+    return status, damaged
 
 
 def _reasons(store: Path, places: list[str]) -> dict[str, str]:
@@ -148,21 +158,18 @@ def _reasons(store: Path, places: list[str]) -> dict[str, str]:
     return found
 
 
-def _began(store: Path) -> float:
-    """When the latest writer joined: it writes anew the trainer that it leaves for `resume_sweep`."""
-    for name in (TRAINER_FILE, "locks"):
-        with suppress(FileNotFoundError):
-            return (run_folder(store) / name).stat().st_mtime
-    return math.inf  # the last writer has just left
-
-
-def _rate(written: list[tuple[float, int]], *, since: float) -> float | None:
-    """Pixels per second from the last tiles (time written, pixels), since a moment until now."""
-    recent = sorted((w for w in written if w[0] >= since), reverse=True)[:RECENT]
-    if not recent:
+def _rate(store: Path, now: float) -> float | None:
+    """Pixels per second over the last tiles, since the latest writer started at the earliest."""
+    try:
+        lines = [line.split() for line in pace_file(store).read_text().splitlines()]
+    except FileNotFoundError:  # the last writer has just left
         return None
-    start = since if len(recent) < RECENT else recent.pop()[0]
-    return sum(n for _, n in recent) / max(time.time() - start, 1e-9)
+    pace = [(float(line[0]), int(line[1])) for line in lines if len(line) == 2]
+    starts = [i for i, (_, n) in enumerate(pace) if n == 0]
+    recent = pace[max([len(pace) - RECENT, *starts[-1:], 0]) :]
+    if len(recent) < 2:
+        return None
+    return sum(n for _, n in recent[1:]) / max(now - recent[0][0], 1e-9)
 
 
 def duration(seconds: float) -> str:
