@@ -158,3 +158,16 @@ def test_zero_weights_stay_untrained_but_not_masked():
 def test_bad_input_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ({}, "pass at least one hyperparameter"),
+        ({"learning_rate": np.ones(2)}, "'learning_rate' is not a hyperparameter; known are lr"),
+        ({"lr": np.ones(2), "seed": np.zeros(3)}, r"shapes \{'lr': \(2,\), 'seed': \(3,\)\}"),
+    ],
+)
+def test_pixels_that_are_no_runs_are_refused(pixels, message):
+    with pytest.raises(ValueError, match=message):
+        TRAINER(pixels)

@@ -103,7 +103,8 @@ def mlp(
 
     The default is the full window of a condition of arXiv:2402.06184, named by `--condition`; the other options
     change it. Axes are lr_in, lr_out, lr_hidden, lr (all layers), offset, weight_scale, momentum, weight_decay,
-    batch_size and seed.
+    batch_size and seed; pixels are named by the ends of their range, so whole numbers begin a half below:
+    seed:-0.5:7.5:8 are the seeds 0 to 7.
 
     In Python: `trainability.trainability_map` with `trainability.conditions.published_condition` or
     `trainability.trainers.MLP`, `trainability.estimate_cost`.

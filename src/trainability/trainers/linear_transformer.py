@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .._checks import finite
+from .._checks import count_runs, finite
 from .._rng import stream
 from .._threads import one_thread
 from ..prompt import Prompt
@@ -193,7 +193,7 @@ class LinearTransformer:
 
     def _complete(self, pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Fill in the trainer's own values for hyperparameters that are not axes."""
-        n = len(next(iter(pixels.values())))
+        n = count_runs(pixels, self.hyperparameters)
         full = {
             name: np.broadcast_to(pixels.get(name, getattr(self, name)), n) for name in self.hyperparameters
         }

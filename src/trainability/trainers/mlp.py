@@ -49,7 +49,8 @@ class MLP:
     n_inputs : int, optional
         As many as `width` by default.
     n_data : int, optional
-        Rows of data; by default as many as weights, or as inputs for the linear network ("identity").
+        Rows of data; by default as many as weights, or as inputs for the linear network ("identity"). Both are
+        settled when the trainer is made: `replace(trainer, width=8, n_inputs=None, n_data=None)` settles them anew.
     n_steps : int
     lr, lr_in, lr_hidden, lr_out : float
         Learning rates: of the first layer, of those between hidden layers, and of the output. Those left at
@@ -90,8 +91,8 @@ class MLP:
     Raises
     ------
     ValueError
-        If a size is not positive, a batch larger than the data, a number not finite, a name unknown, or the
-        shapes of arrays disagree; the error states what is expected.
+        If a size is not positive, a batch larger than the data, a number not finite, a name unknown, the device of
+        the torch engine absent, or the shapes of arrays disagree; the error states what is expected.
 
     Notes
     -----
