@@ -15,14 +15,19 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
-from scipy import stats
 
 import pages
 import trainability as tr
 from trainability import plot
 from trainability._question import share
 from trainability._ranking import auc, rank_correlation
-from trainability._study_tables import baseline_table, best_trivial, distance_table, with_interval
+from trainability._study_tables import (
+    baseline_table,
+    best_trivial,
+    difference_table,
+    distance_table,
+    with_interval,
+)
 from trainability._threshold_maps import best_threshold
 from trainability.transformer_predictions import (
     EFOLDS,
@@ -317,21 +322,9 @@ def _sensitivity(runs: xr.Dataset, trainer: Any) -> pd.DataFrame:
 
 
 def _measured(found: ExponentComparison, measured: xr.Dataset) -> pd.DataFrame:
-    here = {dim: measured[dim] for dim in measured["angle"].dims}
-    rows = []
-    for name in ("angle", "gradient"):
-        predicted = found.predicted[name].sel(here).values.ravel()
-        off = measured[name].values.ravel() - predicted
-        rows.append(
-            {
-                "exponent": name,
-                "mean difference, nats per block": f"{off.mean():+.3f} ± {off.std(ddof=1) / np.sqrt(off.size):.3f}",
-                "standard deviation": f"{off.std(ddof=1):.3f}",
-                "median standard error of one": f"{float(measured[f'{name}_stderr'].median()):.3f}",
-                "rank correlation": f"{stats.spearmanr(measured[name].values.ravel(), predicted).statistic:.3f}",
-            }
-        )
-    return pd.DataFrame(rows)
+    here = found.predicted.sel({dim: measured[dim] for dim in measured["angle"].dims})
+    predicted = {name: here[name].values for name in ("angle", "gradient")}
+    return difference_table(measured, predicted, unit=", nats per block")
 
 
 TEXT = """# Do two exponents at initialization say where a deep transformer trains?

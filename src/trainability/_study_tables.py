@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
 from ._question import share
 from .comparison import Comparison
+from .significance import ShiftNull
 
 
 def share_of_pixels(right: np.ndarray, counted: np.ndarray) -> tuple[float, tuple[float, float]]:
@@ -36,6 +38,14 @@ def best_trivial(rules: xr.Dataset) -> str:
     )
 
 
+def null_and_power(null: ShiftNull, found: Comparison) -> str:
+    """Words for the null of shifts, and for the disagreement that a comparison would have shown."""
+    return (
+        f"Null of shifts: {null}. Power: a disagreement on {found.smallest_disagreement:.2%} of the pixels, "
+        "clustered as here, would have shown with a probability of 95 %."
+    )
+
+
 def agreement_table(planes: Mapping[str, Iterable[Comparison]]) -> pd.DataFrame:
     """One row for each question put to each plane."""
     rows = []
@@ -56,6 +66,27 @@ def agreement_table(planes: Mapping[str, Iterable[Comparison]]) -> pd.DataFrame:
                     "balanced accuracy": f"{found.balanced_accuracy:.2%}",
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def difference_table(
+    measured: xr.Dataset, predicted: Mapping[str, np.ndarray], *, unit: str = ""
+) -> pd.DataFrame:
+    """One row for each exponent by its name in `measured`, which has its standard errors as well."""
+    rows = []
+    for name, expected in predicted.items():
+        found = measured[name].values.ravel()
+        off = found - expected.ravel()
+        spread = off.std(ddof=1)
+        rows.append(
+            {
+                "exponent": name,
+                f"mean difference{unit}": f"{off.mean():+.3f} ± {spread / np.sqrt(off.size):.3f}",
+                "standard deviation": f"{spread:.3f}",
+                "median standard error of one": f"{float(measured[f'{name}_stderr'].median()):.3f}",
+                "rank correlation": f"{stats.spearmanr(found, expected.ravel()).statistic:.3f}",
+            }
+        )
     return pd.DataFrame(rows)
 
 

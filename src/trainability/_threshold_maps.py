@@ -48,6 +48,15 @@ def near_observed(line: BoundaryDistance, pixel: float) -> float:
     return float((line.missed * pixel <= NEAR).mean())
 
 
+def explained(line: BoundaryDistance, pixel: float) -> str:
+    """Words for the share of the observed boundary near the predicted one, to be gone on with."""
+    share, (least, most) = near_predicted(line, pixel)
+    return (
+        f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades of the "
+        "predicted one,"
+    )
+
+
 def explained_table(found: Mapping[str, Comparison], what: str) -> pd.DataFrame:
     """One row for each prediction that has a boundary, named in the column `what`."""
     rows = []

@@ -91,6 +91,11 @@ class Claim:
         return asdict(self) | {"verdict": self.verdict.value}
 
 
+def judged(allowed: tuple[float, float], interval: tuple[float, float], **words: str) -> Claim:
+    """A claim that allows a range, judged by the interval of what was measured; `words` are the other fields."""
+    return Claim(interval=interval, verdict=Verdict.of(interval, allowed), **words)
+
+
 class Measured(NamedTuple):
     """What a claim's function returns: the measurement in words, its 95 % interval, and the verdict."""
 

@@ -16,6 +16,7 @@ from ._study_tables import (
     baseline_table,
     best_trivial,
     distance_table,
+    null_and_power,
     share_of_pixels,
     with_interval,
 )
@@ -23,6 +24,7 @@ from ._threshold_maps import (
     NEAR,
     best_threshold,
     decades_a_pixel,
+    explained,
     explained_table,
     near_observed,
     near_predicted,
@@ -44,7 +46,7 @@ from .adam_runs import (
 )
 from .adam_stability import adam_threshold
 from .baselines import compare_baselines
-from .claims import Claim, Verdict
+from .claims import Claim, judged
 from .comparison import Comparison, compare
 from .significance import ShiftNull, shift_null
 from .studies import Study, check_size
@@ -130,6 +132,8 @@ def adam_study(
     chaos = take_exponents(plan, runs, stores, **options)
     followed = follow(plan, runs)
     found = _find(plan, runs, chaos, adam_threshold(trainer_of(plan).beta1))
+    converged = {f"threshold, {state}": asked for state, asked in found.converged.items()}
+    asked = converged | {f"threshold, {MAIN}, and the loss": found.stable}
     return Study(
         name="adam",
         title="Adam and small transformers",
@@ -142,20 +146,13 @@ def adam_study(
         },
         tables={
             "Agreement of predicted and trained maps": agreement_table(
-                {f"threshold, {name}": (asked,) for name, asked in found.converged.items()}
-                | {
-                    f"threshold, {MAIN}, and the loss": (found.stable,),
-                    "exponent not positive": (found.chaos,),
-                }
+                {name: (one,) for name, one in asked.items()} | {"exponent not positive": (found.chaos,)}
             ),
             "Share of each boundary with the other one near it": explained_table(
-                {f"threshold, {name}": asked for name, asked in found.converged.items()}
-                | {f"threshold, {MAIN}, and the loss": found.stable, "exponent zero": found.chaos},
-                "line",
+                asked | {"exponent zero": found.chaos}, "line"
             ),
             "Distance of the observed boundary from the predicted one": distance_table(
-                {f"threshold, {name}": asked for name, asked in found.converged.items()}
-                | {"exponent zero (wider pixels)": found.chaos}
+                converged | {"exponent zero (wider pixels)": found.chaos}
             ),
             "Trivial rules, cross-validated": baseline_table(found.rules),
             "How well a number orders runs": _orders_table(found.orders),
@@ -173,25 +170,19 @@ def _converged(runs: xr.Dataset) -> np.ndarray:
 
 
 def _find(plan: Plan, runs: xr.Dataset, chaos: xr.Dataset, threshold: float) -> _Found:
+    def ask(predicted: xr.Dataset, observed: xr.Dataset, outcome: str = "converged") -> Comparison:
+        return compare(predicted, observed, outcome=outcome, score="boundary")
+
     scores = {state: xr.apply_ufunc(np.log10, runs[name] / threshold) for state, name in STATES.items()}
-    asked = {state: threshold_map(score, ("converged", "not")) for state, score in scores.items()}
+    predicted = {state: threshold_map(score, ("converged", "not")) for state, score in scores.items()}
     rose = threshold_map(runs["largest_ratio"] - ROSE, ("stable", "unstable"))
     grown = chaos["exponent"].fillna(np.inf).clip(max=float(chaos["exponent"].max()))
-    main = asked[MAIN]
+    main = predicted[MAIN]
     return _Found(
         threshold=threshold,
-        converged={
-            name: compare(one, runs, outcome="converged", score="boundary") for name, one in asked.items()
-        },
-        stable=compare(
-            threshold_map(scores[MAIN], ("stable", "unstable")),
-            rose,
-            outcome="stable",
-            score="boundary",
-        ),
-        chaos=compare(
-            threshold_map(grown, ("converged", "not")), chaos, outcome="converged", score="boundary"
-        ),
+        converged={state: ask(one, runs) for state, one in predicted.items()},
+        stable=ask(threshold_map(scores[MAIN], ("stable", "unstable")), rose, "stable"),
+        chaos=ask(threshold_map(grown, ("converged", "not")), chaos),
         rules=compare_baselines(main, runs, outcome="converged"),
         null=shift_null(main, runs, outcome="converged"),
         best=best_threshold(runs["sharpness"].values / threshold, ~_converged(runs)),
@@ -278,11 +269,9 @@ def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
     line = ""
     if main.boundary is not None:
         pixel = decades_a_pixel(runs["lr_attn"])
-        share, (least, most) = near_predicted(main.boundary, pixel)
         line = (
-            f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades of the "
-            f"predicted one, {near_observed(main.boundary, pixel):.0%} the other way round; the median distance is "
-            f"{main.boundary.median * pixel:.2f} decades."
+            f"{explained(main.boundary, pixel)} {near_observed(main.boundary, pixel):.0%} the other way round; the "
+            f"median distance is {main.boundary.median * pixel:.2f} decades."
         )
     grown, converged = chaos["exponent"].values, _converged(chaos)
     chaotic = share_of_pixels(grown > 0, converged)
@@ -312,72 +301,76 @@ def _answer(found: _Found, runs: xr.Dataset, chaos: xr.Dataset) -> str:
 
 
 def _claims(found: _Found, runs: xr.Dataset, followed: xr.Dataset, command: str) -> tuple[Claim, ...]:
-    below = runs["sharpness"].values < found.threshold
-    claims = []
-
-    def add(name, paper, text, measured, interval, allowed):
-        claims.append(
-            Claim(
-                name=name,
-                paper=paper,
-                text=text,
-                measured=measured,
-                interval=interval,
-                verdict=Verdict.of(interval, allowed),
-                command=command,
-            )
+    def claim(name, paper, text, told, allowed) -> Claim:
+        measured, interval = told
+        return judged(
+            allowed, interval, name=name, paper=paper, text=text, measured=measured, command=command
         )
 
-    for name, text, asked, allowed in (
-        (
+    below = runs["sharpness"].values < found.threshold
+    return (
+        claim(
             "adam-beyond-linear-stability",
+            PAPER,
             "The boundary of trainability of a transformer is not where linear stability at initialization ends.",
-            found.converged[MAIN],
+            _near(found.converged[MAIN]),
             (0.0, SHARE),
         ),
-        (
+        claim(
             "adam-edge-of-chaos",
+            PAPER,
             "The boundary of trainability is an edge of chaos: most of it lies where training turns chaotic.",
-            found.chaos,
+            _near(found.chaos),
             (MOST, 1.0),
         ),
-    ):
-        # Without the predicted line in the window none of the boundary lies near it.
-        share, interval = 0.0, (0.0, 0.0)
-        if asked.boundary is not None:
-            share, interval = near_predicted(asked.boundary, decades_a_pixel(asked.wrong["lr_attn"]))
-        add(name, PAPER, text, f"{share:.1%} of the boundary within {NEAR:g} decades", interval, allowed)
-    for name, text, counted, allowed in (
-        (
+        claim(
             "adam-stable-below-threshold",
+            WITH_LITERATURE,
             "Below Adam's threshold at initialization training converges.",
-            below,
+            _converging(runs, below),
             (SHARE, 1.0),
         ),
-        (
+        claim(
             "adam-trains-beyond-threshold",
+            WITH_LITERATURE,
             "Adam trains beyond its threshold at initialization, as it adapts its preconditioner.",
-            ~below,
+            _converging(runs, ~below),
             (1 - SHARE, 1.0),
         ),
-    ):
-        share, interval = share_of_pixels(_converged(runs), counted)
-        measured = f"{share:.1%} of {counted.sum()} runs converge" if counted.any() else "no such pixel"
-        add(name, WITH_LITERATURE, text, measured, interval, allowed)
-    last = followed["ratio"].values[_converged(followed), -1]
-    resting = (last >= AT_EDGE[0]) & (last <= AT_EDGE[1])
-    share = float(resting.mean()) if len(last) else np.nan
-    add(
-        "adam-rests-at-threshold",
-        WITH_LITERATURE,
-        "The preconditioned sharpness of runs that train comes to rest at the threshold (said of large batches).",
-        f"{share:.1%} of {len(last)} runs within a factor of 2 at the end, median {np.median(last):.2g}"
-        if len(last)
-        else "no run that was followed converges",
-        wilson(share, len(last)) if len(last) else (0.0, 1.0),
-        (MOST, 1.0),
+        claim(
+            "adam-rests-at-threshold",
+            WITH_LITERATURE,
+            "The preconditioned sharpness of runs that train comes to rest at the threshold (said of large batches).",
+            _resting(followed),
+            (MOST, 1.0),
+        ),
     )
-    return tuple(claims)
+
+
+# What was measured, in words, and its interval.
+_Told = tuple[str, tuple[float, float]]
+
+
+def _near(asked: Comparison) -> _Told:
+    # Without the predicted line in the window none of the boundary lies near it.
+    share, interval = 0.0, (0.0, 0.0)
+    if asked.boundary is not None:
+        share, interval = near_predicted(asked.boundary, decades_a_pixel(asked.wrong["lr_attn"]))
+    return f"{share:.1%} of the boundary within {NEAR:g} decades", interval
+
+
+def _converging(runs: xr.Dataset, counted: np.ndarray) -> _Told:
+    share, interval = share_of_pixels(_converged(runs), counted)
+    return f"{share:.1%} of {counted.sum()} runs converge" if counted.any() else "no such pixel", interval
+
+
+def _resting(followed: xr.Dataset) -> _Told:
+    last = followed["ratio"].values[_converged(followed), -1]
+    if len(last) == 0:
+        return "no run that was followed converges", (0.0, 1.0)
+    share = float(((last >= AT_EDGE[0]) & (last <= AT_EDGE[1])).mean())
+    text = f"{share:.1%} of {len(last)} runs within a factor of 2 at the end, median {np.median(last):.2g}"
+    return text, wilson(share, len(last))
 
 
 def _settings(size: str, plan: Plan, found: _Found) -> dict[str, Any]:
@@ -408,12 +401,11 @@ def _notes(found: _Found) -> str:
         )
         shift = f" A shift of the boundary by {finest} decades would have shown in four of five such maps."
     return (
-        f"Null of shifts: {found.null}. Power: a disagreement on {main.smallest_disagreement:.2%} of the pixels, "
-        f"clustered as here, would have shown with a probability of 95 %.{shift} Rules and thresholds were fixed "
-        "before the comparison; the best threshold is fitted to the map and stands beside them as a measure of what "
-        "the sharpness could explain. The threshold is that of a quadratic with Adam's preconditioner frozen and its "
-        "means unbiased. The first step is neither: P is then the gradient of one batch, so that weights without a "
-        "gradient count as infinitely steep, and the first steps are ten times as long as the means will make them. "
-        "Training by batches adds noise, which the Hessian of many windows does not have. Exponents are of a small "
-        "random change of all weights over the whole run."
+        f"{null_and_power(found.null, main)}{shift} Rules and thresholds were fixed before the comparison; the best "
+        "threshold is fitted to the map and stands beside them as a measure of what the sharpness could explain. "
+        "The threshold is that of a quadratic with Adam's preconditioner frozen and its means unbiased. The first "
+        "step is neither: P is then the gradient of one batch, so that weights without a gradient count as "
+        "infinitely steep, and the first steps are ten times as long as the means will make them. Training by "
+        "batches adds noise, which the Hessian of many windows does not have. Exponents are of a small random "
+        "change of all weights over the whole run."
     )

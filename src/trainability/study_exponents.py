@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import stats
 
-from .claims import Claim, Verdict
+from ._study_tables import difference_table
+from .claims import Claim, judged
 from .initialization_runs import (
     LR,
     OTHER_LRS,
@@ -119,7 +119,9 @@ def exponents_study(
         tables={
             "Test loss predicted out of sample": _table(found),
             "Where the fitted loss is least, exponents x depth": _place_table(found),
-            "Measured less predicted exponent, nats per block": _measured_table(measured),
+            "Measured less predicted exponent, nats per block": difference_table(
+                measured, {name: measured[f"predicted_{name}"].values for name in ("angle", "gradient")}
+            ),
         },
         claims=_claims(size, plan, found),
         settings=_settings(size, plan),
@@ -266,39 +268,14 @@ def _place_table(found: _Found) -> pd.DataFrame:
     )
 
 
-def _measured_table(measured: xr.Dataset) -> pd.DataFrame:
-    rows = []
-    for name in ("angle", "gradient"):
-        off = (measured[name] - measured[f"predicted_{name}"]).values
-        spread = off.std(ddof=1)
-        rows.append(
-            {
-                "exponent": name,
-                "mean difference": f"{off.mean():+.3f} ± {spread / np.sqrt(len(off)):.3f}",
-                "standard deviation": f"{spread:.3f}",
-                "median standard error of one": f"{float(measured[f'{name}_stderr'].median()):.3f}",
-                "rank correlation": f"{stats.spearmanr(measured[name], measured[f'predicted_{name}']).statistic:.3f}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def _claims(size: str, plan: Plan, found: _Found) -> tuple[Claim, ...]:
     both, single = found.exponents, _best_single(found)
     ahead, raw = found.leads[single], found.leads["four hyperparameters"]
     place, interval = _efolds(found.least)
-    command = COMMAND.format(size)
 
     def claim(name: str, text: str, measured: str, span, allowed: tuple[float, float]) -> Claim:
-        span = tuple(map(float, span))
-        return Claim(
-            name=name,
-            paper=PAPER,
-            text=text,
-            measured=measured,
-            interval=span,
-            verdict=Verdict.of(span, allowed),
-            command=command,
+        return judged(
+            allowed, span, name=name, paper=PAPER, text=text, measured=measured, command=COMMAND.format(size)
         )
 
     of = f"{plan.points} initializations of {plan.depths[-1]} blocks"

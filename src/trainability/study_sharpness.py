@@ -20,6 +20,7 @@ from ._study_tables import (
     baseline_table,
     best_trivial,
     distance_table,
+    null_and_power,
     share_of_pixels,
     with_interval,
 )
@@ -27,13 +28,14 @@ from ._threshold_maps import (
     NEAR,
     best_threshold,
     decades_a_pixel,
+    explained,
     explained_table,
     near_observed,
     near_predicted,
     threshold_map,
 )
 from .baselines import compare_baselines
-from .claims import Claim, Verdict
+from .claims import Claim, judged
 from .comparison import Comparison, compare
 from .grid import Grid, log_axis
 from .sharpness import preconditioned_sharpness, sharpness_along_training
@@ -230,10 +232,8 @@ def _answer(found: Comparison, rules: xr.Dataset, runs: xr.Dataset, best: tuple[
     low, high = found.agreement_interval
     where = ""
     if line is not None:
-        share, (least, most) = near_predicted(line, pixel)
         where = (
-            f" {share:.0%} of the observed boundary ({least:.0%} to {most:.0%}) lies within {NEAR:g} decades "
-            f"of the predicted one, and {near_observed(line, pixel):.0%} of the predicted boundary of the "
+            f"{explained(line, pixel)} and {near_observed(line, pixel):.0%} of the predicted boundary of the "
             "observed one."
         )
     return (
@@ -268,14 +268,13 @@ def _why(twins: dict[str, xr.Dataset]) -> str:
 
 def _notes(found: Comparison, null: ShiftNull, best: tuple[float, float]) -> str:
     return (
-        f"Null of shifts: {null}. Power: a disagreement on {found.smallest_disagreement:.2%} of the pixels, "
-        "clustered as here, would have shown with a probability of 95 %. Rules and thresholds were fixed "
-        "before the comparison; the best threshold is fitted to the map and stands beside them as a measure "
-        "of what sharpness could explain. Units of tanh saturate, which linear stability does not know: one large "
-        "step of the first layer drives most of them to where they have no slope and the gradient that would drive "
-        "them on is gone. That this is why runs survive large input rates was conjectured from the first map, and "
-        "tested after it: by the share of saturated units, and by units that cannot saturate. Runs that end "
-        "neither below their first loss nor at the cap count as not diverged."
+        f"{null_and_power(null, found)} Rules and thresholds were fixed before the comparison; the best threshold is "
+        "fitted to the map and stands beside them as a measure of what sharpness could explain. Units of tanh "
+        "saturate, which linear stability does not know: one large step of the first layer drives most of them to "
+        "where they have no slope and the gradient that would drive them on is gone. That this is why runs survive "
+        "large input rates was conjectured from the first map, and tested after it: by the share of saturated units, "
+        "and by units that cannot saturate. Runs that end neither below their first loss nor at the cap count as not "
+        "diverged."
     )
 
 
@@ -283,18 +282,9 @@ def _claims(found: Comparison, runs: xr.Dataset, command: str) -> tuple[Claim, .
     sharpness, lost = runs["sharpness"].values, _diverged(runs)
     claims = []
 
-    def add(name, text, what, share, interval, range_):
-        claims.append(
-            Claim(
-                name=name,
-                paper=PAPER,
-                text=text,
-                measured=f"{share:.1%} of {what}",
-                interval=interval,
-                verdict=Verdict.of(interval, range_),
-                command=command,
-            )
-        )
+    def add(name, text, what, share, interval, allowed):
+        words = {"paper": PAPER, "text": text, "measured": f"{share:.1%} of {what}", "command": command}
+        claims.append(judged(allowed, interval, name=name, **words))
 
     if found.boundary is not None:
         add(
@@ -304,28 +294,25 @@ def _claims(found: Comparison, runs: xr.Dataset, command: str) -> tuple[Claim, .
             *near_predicted(found.boundary, decades_a_pixel(runs["lr_in"])),
             (0.0, SHARE),
         )
-    for name, text, counted, right, range_ in (
+    for name, text, counted, allowed in (
         (
             "stable-below-two",
             "Below a sharpness of 2 at initialization training does not diverge.",
             sharpness < STABLE,
-            ~lost,
             (SHARE, 1.0),
         ),
         (
             "catapult-two-to-four",
             "From 2 to 4 most runs catapult to a flatter minimum and do not diverge.",
             (sharpness > STABLE) & (sharpness < CATAPULT),
-            ~lost,
             (MOST, 1.0),
         ),
         (
             "trainable-beyond-four",
             "Some networks train at learning rates far beyond linear stability, with a sharpness above 4.",
             sharpness > CATAPULT,
-            ~lost,
             (1 - SHARE, 1.0),
         ),
     ):
-        add(name, text, f"{counted.sum()} runs", *share_of_pixels(right, counted), range_)
+        add(name, text, f"{counted.sum()} runs", *share_of_pixels(~lost, counted), allowed)
     return tuple(claims)
