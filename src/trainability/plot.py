@@ -67,7 +67,7 @@ THRESHOLD_LABELS = {
     "catapult": r"$2\sqrt{2}-2$",
     "two_cycle": r"$1$",
     "four_cycle": r"$\sqrt{5}-1$",
-    "merging_crisis": r"$\frac{3\sqrt{3}}{2}-1$",
+    "merging_crisis": r"$3\sqrt{3}/2-1$",
     "escape": r"$2$",
 }
 
