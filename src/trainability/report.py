@@ -82,8 +82,8 @@ def claims_page(claims: Iterable[Claim], *, size: str = "quick") -> str:
         "Each line is made again by its command. A verdict follows from where the 95 % interval lies relative to "
         "what the claim allows: inside (supported), outside (contradicted), across an end (inconclusive); a "
         "dimension that is noise or unresolved decides nothing. "
-        f"Numbers may differ in their last digits between machines. Studies ran at the size `{size}`: a larger one "
-        "narrows the intervals.",
+        "Processors round differently, and runs beside a boundary then end otherwise: measured numbers move between "
+        f"machines, counts of few runs most. Studies ran at the size `{size}`: a larger one narrows the intervals.",
     ]
     claims = list(claims)
     found = Counter(claim.verdict for claim in claims)

@@ -139,8 +139,9 @@ def _answer(panels: dict[str, Panel], exponents: xr.Dataset, forecast: ForecastC
     within, (least, most), _ = _within(exponents)
     plane, sure = panels["schedule"], ~panels["schedule"].predicted["delicate"].values
     followed, _ = share_of_pixels(~plane.diverged.wrong.values, sure)
+    or_more = "" if worst.diverged.agreement == 1 else "at least "
     return (
-        "With nothing fitted, bounded or divergent is predicted right on at least "
+        f"With nothing fitted, bounded or divergent is predicted right on {or_more}"
         f"{worst.diverged.agreement:.2%} of the pixels of every plane where the reduction is exact (plane "
         f"{worst.name}, 95 % interval {low:.2%} to {high:.2%}), with full batches and with mini-batches of "
         f"known order. Under a schedule {plane.diverged.agreement:.2%} agree, and {followed:.2%} of the "
