@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import trainability as tr
 from trainability import cli
-from trainability.cli_transformer import hyperparameters, named_task, preset_trainer
+from trainability.cli_transformer import boundary_pixel, hyperparameters, named_task, preset_trainer
 
 AXES = ("--x", "lr_attn:0.01:1:3:log", "--y", "lr_rest:0.003:0.6:2:log")
 SMALL = ("--d-model", 8, "--n-layers", 1, "--batch-size", 4, "--n-steps", 8, "--window", 8)
@@ -123,3 +123,15 @@ def test_the_geometry_preset_is_set_beside_its_exponents(tmp_path):
     axes = ("--x", "lr:0.01:0.1:2:log", "--y", "sigma_mlp:0.5:9:2:log")
     other = run("map", "transformer", tmp_path / "n.zarr", *axes, *small, "--picture", picture)
     assert "not set beside predicted exponents: axis 'lr'" in other
+
+
+def test_the_pixel_of_the_horizon_lies_between_trained_ones():
+    """In a refined map most changes of status along an axis are edges of what is inferred."""
+    status = np.full((9, 5), tr.Status.INFERRED, np.int8)
+    status[::4] = 1
+    status[5:7, 2:] = [[1], [3]]
+    runs = xr.Dataset(
+        {"status": (("lr", "seed"), status)}, coords={"lr": np.arange(9.0), "seed": np.arange(5.0)}
+    )
+    assert boundary_pixel(runs) == {"lr": 5.0, "seed": 3.0}
+    assert boundary_pixel(runs.isel(lr=slice(0, 5))) is None

@@ -116,6 +116,16 @@ class Single(type(TRAINER)):
     dtype: ClassVar = "float32"
 
 
+def test_processes_are_started_once_for_all_frames(tmp_path):
+    """A trainer that notes its process: two of them at most for five frames of several tiles."""
+    noting = replace(TRAINER, folder=str(tmp_path))
+    frames = list(zoom(WINDOW, noting, POINT, decades=1.2, workers=2))
+    assert all(a.equals(b) for a, b in zip(frames, zoom(WINDOW, TRAINER, POINT, decades=1.2), strict=True))
+    processes = [call.name.split("-")[0] for call in tmp_path.iterdir()]
+    assert len(processes) >= 4 * len(frames)
+    assert len(set(processes)) <= 2
+
+
 def test_the_dtype_ends_a_zoom_or_hands_over():
     """The last frame has neighbours at least MIN_ULP apart, and one more would not."""
     with pytest.warns(

@@ -18,11 +18,6 @@ SHARES = 2
 MAX_BREAKS = 4
 
 
-def fair_share(pixels: int, workers: int | Executor) -> float:
-    """Pixels in a tile at most, for each worker to get a share of a grid; infinite where workers are not counted."""
-    return pixels / (SHARES * workers) if isinstance(workers, int | np.integer) and workers > 1 else math.inf
-
-
 class Crew:
     """What trains tiles: `submit`, and how many tiles to hand it at once."""
 
@@ -46,18 +41,24 @@ class Crew:
         raise error
 
 
+def fair_share(pixels: int, workers: "int | Executor | Crew") -> float:
+    """Pixels in a tile at most, for each worker to get a share of a grid; infinite where workers are not counted."""
+    count = workers.workers if isinstance(workers, _Processes) else workers
+    return pixels / (SHARES * count) if isinstance(count, int | np.integer) and count > 1 else math.inf
+
+
 class _Processes(Crew):
     """Processes of our own."""
 
     def __init__(self, workers: int):
-        self._workers = workers
+        self.workers = workers
         self._breaks, self._any_success = 0, False
         super().__init__(self._start(), 2 * workers)
 
     def _start(self) -> Executor:
         # Spawn, because a forked child of a process with threads (torch, numba) may hang.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_leave_interrupts_to_parent)
 
     def submit(self, function, *arguments) -> Future:
         future = super().submit(function, *arguments)
@@ -92,9 +93,11 @@ class _Here(Crew):
 
 
 @contextmanager
-def crew_of(workers: int | Executor):
-    """Yield the `Crew` that `workers` stands for."""
-    if isinstance(workers, Executor):
+def crew_of(workers: int | Executor | Crew):
+    """Yield the `Crew` that `workers` stands for; one that is shared by several sweeps is left as it is."""
+    if isinstance(workers, Crew):
+        yield workers
+    elif isinstance(workers, Executor):
         yield Crew(workers, IN_FLIGHT)
     elif workers == 1:
         yield _Here()

@@ -185,8 +185,11 @@ def boundary_pixel(runs) -> dict[str, float] | None:
     """Hyperparameters of the pixel at the boundary along the first axis, on the middle row that has one."""
     import numpy as np
 
+    from ._contract import is_trained
+
     status = runs["status"].values
-    changes = np.argwhere(status[1:] != status[:-1])
+    trained = is_trained(status)
+    changes = np.argwhere((status[1:] != status[:-1]) & trained[1:] & trained[:-1])
     if not len(changes):
         return None
     middle = np.median(changes[:, 1])

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ._contract import Trainer, is_trained
+from ._crew import crew_of
 from .grid import Grid, lattice_axis
 from .sweep import trainability_map
 
@@ -88,22 +89,26 @@ def zoom(
 
     def train() -> Iterator[xr.Dataset]:
         before, trained_by = None, None
-        for i, (frame, place, suited) in enumerate(frames):
-            runs = trainability_map(
-                frame,
-                suited,
-                store=None if store is None else Path(store) / f"frame_{i:03d}.zarr",
-                known=before if trained_by is suited else None,
-                **options,
-            )
-            before, trained_by = runs, suited
-            about = {
-                "frame": i,
-                "decades": round(i * math.log10(2), 6),
-                "decades_left": round(frame.decades_left(suited.dtype), 6),
-                "point": place,
-            }
-            yield runs.assign_attrs(zoom=json.dumps(about))
+        # One for all frames: processes take seconds to start.
+        with crew_of(options.pop("workers", 1)) as crew:
+            shared: Any = crew
+            for i, (frame, place, suited) in enumerate(frames):
+                runs = trainability_map(
+                    frame,
+                    suited,
+                    store=None if store is None else Path(store) / f"frame_{i:03d}.zarr",
+                    known=before if trained_by is suited else None,
+                    workers=shared,
+                    **options,
+                )
+                before, trained_by = runs, suited
+                about = {
+                    "frame": i,
+                    "decades": round(i * math.log10(2), 6),
+                    "decades_left": round(frame.decades_left(suited.dtype), 6),
+                    "point": place,
+                }
+                yield runs.assign_attrs(zoom=json.dumps(about))
 
     return train()
 
