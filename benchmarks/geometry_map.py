@@ -16,6 +16,7 @@ import xarray as xr
 
 import geometry_page
 import trainability as tr
+from draw_geometry_map import draw
 from trainability.cli_map import read_axis
 from trainability.cli_transformer import AXES, preset_trainer
 from trainability.trainers._transformer_module import initial_blocks
@@ -99,7 +100,7 @@ def main() -> None:
     found = tr.compare_exponents(maps["map"], trainer)
     print(found)
     slow = tr.compare_exponents(maps[geometry_page.SLOW], trainer)
-    geometry_page.draw(found, slow, trainer, ROOT / "docs" / "figures" / "geometry-map.png")
+    draw(found, slow, trainer, ROOT / "docs" / "figures" / "geometry-map.png")
     page = ROOT / "docs" / "geometry-map.md"
     page.write_text(geometry_page.text(found, slow, maps, measured, trainer), encoding="utf8")
 

@@ -1,24 +1,14 @@
-"""The page on the geometry map: its figure, its tables, its words. Run by `geometry_map.py`."""
+"""The page on the geometry map: its tables, its words. Written by `geometry_map.py`."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.colors import ListedColormap
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import withStroke
 
 import pages
 import trainability as tr
-from trainability import plot
 from trainability._question import share
 from trainability._ranking import auc, rank_correlation
 from trainability._study_tables import (
@@ -37,14 +27,6 @@ from trainability.transformer_predictions import (
     learned_status,
 )
 
-# Colours of what was predicted and seen.
-OUTCOMES = {
-    "learned, as predicted": "#9ecae1",
-    "did not, as predicted": "#3b3b4f",
-    "learned, against prediction": "#31a354",
-    "did not, against prediction": "#fd8d3c",
-}
-
 # Other margins of the rule, in nats, and other limits of the prediction, to see what hangs on them.
 MARGINS, LIMITS = (0.02, 0.2, 0.6), (3.0, 12.0)
 
@@ -54,68 +36,6 @@ SMOOTHED, STRENGTH = 2.2, 0.49
 
 # The control in which exponents are compared once more.
 SLOW = "a learning rate of 0.003"
-
-# Ticks of the plane of both exponents, in e-folds over the depth; its axes are asinh of it.
-TICKS = (-30, -10, -3, -1, 0, 1, 3, 10)
-
-
-def draw(found: ExponentComparison, slow: ExponentComparison, trainer: Any, file: Path) -> None:
-    """Losses over the plane at both rates, with the lines of both exponents; outcomes; losses over both exponents."""
-    figure, axes = plt.subplots(2, 2, figsize=(11.5, 10.6), layout="constrained")
-    blind = trainer.task.blind_loss
-    plot.loss_map(found.observed, predicted=found.predicted, blind=blind, ax=axes[0, 0])
-    _outcomes(found, trainer, axes[0, 1])
-    plot.loss_map(slow.observed, predicted=found.predicted, blind=blind, ax=axes[1, 0])
-    _plane(slow, trainer, axes[1, 1])
-    titles = (
-        "learning rate 0.01",
-        "learning rate 0.01: predicted and seen",
-        "learning rate 0.003",
-        "learning rate 0.003, over both exponents",
-    )
-    for ax, title in zip(axes.flat, titles, strict=True):
-        ax.set_title(title)
-    for ax in axes.flat[:3]:
-        plot.plain_log_ticks(ax)
-    plot.save(figure, file, dpi=120)
-
-
-def _outcomes(found: ExponentComparison, trainer: Any, ax) -> None:
-    said, seen = (m["status"].values == tr.Status.CONVERGED for m in (found.predicted, found.observed))
-    codes = np.select([said & seen, ~said & ~seen, ~said & seen], [0, 1, 2], 3)
-    x, y = found.predicted["status"].dims
-    colors = ListedColormap(list(OUTCOMES.values()))
-    ax.pcolormesh(found.observed[x], found.observed[y], codes.T, cmap=colors, vmin=0, vmax=3, rasterized=True)
-    smoothed = _numbers(found, trainer)["gradient less angle exponent"]
-    ax.contour(
-        found.observed[x], found.observed[y], smoothed.T, [SMOOTHED], colors="black", linewidths=1.8
-    ).set(path_effects=[withStroke(linewidth=3.2, foreground="white")])
-    ax.set(yscale="log", xlabel=plot.name(x), ylabel=plot.name(y))
-    handles: list[Any] = [Patch(color=color, label=name) for name, color in OUTCOMES.items()]
-    label = f"smoothed by {SMOOTHED:g} e-folds"
-    handles.append(Line2D([], [], color="black", lw=1.8, label=label))
-    place = {"loc": "upper left", "bbox_to_anchor": (-0.12, -0.16), "ncols": 2, "columnspacing": 1.0}
-    ax.legend(handles=handles, fontsize="small", frameon=False, **place)
-
-
-def _plane(found: ExponentComparison, trainer: Any, ax) -> None:
-    depth, blind = trainer.n_layers, trainer.task.blind_loss
-    angle, gradient = (np.arcsinh(depth * found.predicted[n].values) for n in ("angle", "gradient"))
-    loss = found.observed["test_loss"].values
-    order = np.argsort(-loss, axis=None)  # the best on top
-    dots = ax.scatter(
-        angle.flat[order], gradient.flat[order], c=loss.flat[order], s=12, cmap="viridis", vmax=blind
-    )
-    half = np.arcsinh(EFOLDS)
-    ax.add_patch(Rectangle((-half, -half), 2 * half, 2 * half, fill=False, ls=":", lw=1.6, ec="black"))
-    ax.axvline(0, color="#d7301f", lw=1.4)
-    ax.axhline(0, color="#d7301f", lw=1.4, ls="--")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(np.arcsinh(TICKS), [f"{t:+d}" if t else "0" for t in TICKS])
-    ax.set_xlim(angle.min() - 0.2, angle.max() + 0.2)
-    ax.set_ylim(min(gradient.min(), -half) - 0.2, gradient.max() + 0.2)
-    ax.set(xlabel="angle exponent × depth", ylabel="gradient exponent × depth")
-    ax.figure.colorbar(dots, ax=ax, label="held-out loss (nats)", extend="max")
 
 
 def text(
@@ -146,14 +66,14 @@ def text(
         efolds=EFOLDS,
         margin=MARGIN,
         blind=trainer.task.blind_loss,
-        learned=_said(found.observed).mean(),
-        predicted=_said(found.predicted).mean(),
+        learned=learns(found.observed).mean(),
+        predicted=learns(found.predicted).mean(),
         agreement=with_interval((by.agreement, by.agreement_interval), ".1%"),
         best_trivial=best_trivial(found.rules),
         null=repr(found.null),
         best=_best(found, trainer),
         slow_pixels=slow.observed["status"].size,
-        slow_learned=_said(slow.observed).mean(),
+        slow_learned=learns(slow.observed).mean(),
         slow_lower=(slow.observed["test_loss"] < found.observed["test_loss"]).mean().item(),
         slow_agreement=with_interval(
             (slow.by["both exponents"].agreement, slow.by["both exponents"].agreement_interval), ".1%"
@@ -170,7 +90,8 @@ def _markdown(table: pd.DataFrame) -> str:
     return pages.table(table.columns, table.astype(str).values)
 
 
-def _said(runs: xr.Dataset) -> np.ndarray:
+def learns(runs: xr.Dataset) -> np.ndarray:
+    """Where runs learn from their input, or are said to."""
     return runs["status"].values == tr.Status.CONVERGED
 
 
@@ -196,10 +117,10 @@ def _by(found: ExponentComparison) -> pd.DataFrame:
 
 def _orders(found: ExponentComparison, trainer: Any) -> pd.DataFrame:
     """How well each number orders the losses, and tells runs that did not learn."""
-    loss, lost = found.observed["test_loss"].values, ~_said(found.observed)
+    loss, lost = found.observed["test_loss"].values, ~learns(found.observed)
     side = block_side(loss.shape)
     rows = []
-    for name, values in _numbers(found, trainer).items():
+    for name, values in numbers(found, trainer).items():
         rank, told = rank_correlation(values, loss, side), auc(values, lost, side)
         # A number that is small where nothing is learned orders as well the other way round.
         sign = -1 if told[0] < 0.5 else 1
@@ -216,7 +137,7 @@ def _orders(found: ExponentComparison, trainer: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _numbers(found: ExponentComparison, trainer: Any) -> dict[str, np.ndarray]:
+def numbers(found: ExponentComparison, trainer: Any) -> dict[str, np.ndarray]:
     """What might order runs; exponents times the depth."""
     angle, gradient = (trainer.n_layers * found.predicted[n].values for n in ("angle", "gradient"))
     alpha = found.predicted["alpha_attn"].values
@@ -238,7 +159,7 @@ def _luck(found: ExponentComparison, maps: dict[str, xr.Dataset], trainer: Any) 
         if name == "map" or name.endswith(" blocks"):
             continue
         here = {dim: twin[dim] for dim in twin["status"].dims}
-        seen = _said(found.observed.sel(here))
+        seen = learns(found.observed.sel(here))
         again = learned_status(twin, trainer.task).values == tr.Status.CONVERGED
         everywhere = np.ones(seen.shape, bool)
         loss = found.observed["test_loss"].sel(here).values
@@ -264,14 +185,15 @@ def _depths(maps: dict[str, xr.Dataset], trainer: Any) -> pd.DataFrame:
     for name, runs in maps.items():
         if not name.endswith(" blocks"):
             continue
-        found = tr.compare_exponents(runs, replace(trainer, n_layers=int(name.split()[0])))
-        numbers = _numbers(found, replace(trainer, n_layers=int(name.split()[0])))
-        seen, everywhere = _said(found.observed), np.ones(found.observed["status"].shape, bool)
-        smoothed, strength = numbers["gradient less angle exponent"], numbers["alpha_attn alone"]
+        deep = replace(trainer, n_layers=int(name.split()[0]))
+        found = tr.compare_exponents(runs, deep)
+        order = numbers(found, deep)
+        seen, everywhere = learns(found.observed), np.ones(found.observed["status"].shape, bool)
+        smoothed, strength = order["gradient less angle exponent"], order["alpha_attn alone"]
         rules = {
             f"attention smooths less than {SMOOTHED:g} e-folds": smoothed < SMOOTHED,
             f"alpha_attn below {STRENGTH:g}": strength < STRENGTH,
-            f"neither exponent beyond {EFOLDS:g} e-folds": _said(found.predicted),
+            f"neither exponent beyond {EFOLDS:g} e-folds": learns(found.predicted),
             "all learn": everywhere,
         }
         rows += [
