@@ -115,7 +115,7 @@ class Initialization:
             least = 2 if name == "n_tokens" else 1
             if value is not None and (isinstance(value, bool) or value != int(value) or value < least):
                 raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
-        for name in _REAL_FIELDS:
+        for name in SCALES:
             check_scale(name, getattr(self, name), residual=self.residual)
         if self.d_model is not None and self.d_model % self.n_heads:
             raise ValueError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}")
@@ -283,7 +283,8 @@ class Initialization:
         }
 
 
-_REAL_FIELDS = (
+# Strengths and scales of the branches.
+SCALES = (
     "alpha_attn",
     "alpha_mlp",
     "sigma_attn",

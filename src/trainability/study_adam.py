@@ -96,13 +96,8 @@ def adam_study(
 
     Parameters
     ----------
-    size : "quick", "standard" or "full", optional
-    stores : path, optional
-        Folder in which maps are stored; a second call continues or reuses them.
-    workers : int, optional
-        Processes.
-    progress : bool or callable, optional
-        As in `trainability_map`.
+    size, stores, workers, progress
+        As in `product_map_study`.
 
     Returns
     -------

@@ -72,12 +72,8 @@ def exponents_study(
     ----------
     size : "quick", "standard" or "full", optional
         40 points and 4 blocks; 320 and 12 (15 minutes of one core); 2048 and 24.
-    stores : path, optional
-        Folder in which the maps are stored; a second call continues or reuses them.
-    workers : int, optional
-        Processes.
-    progress : bool or callable, optional
-        As in `trainability_map`.
+    stores, workers, progress
+        As in `product_map_study`.
 
     Returns
     -------

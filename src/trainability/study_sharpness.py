@@ -76,13 +76,8 @@ def sharpness_study(
 
     Parameters
     ----------
-    size : "quick", "standard" or "full", optional
-    stores : path, optional
-        Folder in which the map is stored; a second call continues or reuses it.
-    workers : int, optional
-        Processes.
-    progress : bool or callable, optional
-        As in `trainability_map`.
+    size, stores, workers, progress
+        As in `product_map_study`.
 
     Returns
     -------

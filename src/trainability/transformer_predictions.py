@@ -13,7 +13,7 @@ from ._study_tables import best_trivial, with_interval
 from .baselines import compare_baselines
 from .comparison import Comparison, compare
 from .grid import Axis, Grid
-from .initialization import Initialization
+from .initialization import SCALES, Initialization
 from .phase_diagrams import phase_diagram
 from .significance import ShiftNull, shift_null
 from .trainers import Transformer
@@ -29,16 +29,7 @@ EFOLDS = 6.0
 # know frequencies alone scatter by one or two hundredths around it.
 MARGIN = 0.05
 
-# What an initialization has that a trainer has too.
-_SCALES = (
-    "alpha_attn",
-    "alpha_mlp",
-    "sigma_attn",
-    "sigma_mlp",
-    "sigma_value",
-    "sigma_out",
-    "sigma_bias",
-)
+# What an initialization has that a trainer has too, beside the scales.
 _FORM = ("activation", "n_heads", "causal", "residual", "norm", "d_model", "d_mlp")
 
 
@@ -233,11 +224,11 @@ def _said(diagram: xr.Dataset, excess: xr.DataArray) -> xr.Dataset:
 def _initialization(grid: Grid, trainer: Transformer) -> Initialization:
     """What token geometry sees of a trainer; a `ValueError` where it does not see all that matters."""
     for name in grid:
-        if name not in _SCALES:
-            raise ValueError(f"axis {name!r}: exponents are predicted over {', '.join(_SCALES)} alone")
+        if name not in SCALES:
+            raise ValueError(f"axis {name!r}: exponents are predicted over {', '.join(SCALES)} alone")
     if trainer.init_scale != 1:
         raise ValueError(
             f"init_scale={trainer.init_scale:g}: the exponents are those of init_scale=1; use sigma_… instead"
         )
-    values = {name: getattr(trainer, name) for name in (*_SCALES, *_FORM)}
+    values = {name: getattr(trainer, name) for name in (*SCALES, *_FORM)}
     return Initialization(n_tokens=trainer.task.window, **values)
