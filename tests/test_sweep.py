@@ -149,6 +149,16 @@ def test_attrs_hold_the_provenance_and_axes_keep_their_scale():
     assert runs["status"].dtype == np.int8
 
 
+def test_numbers_of_numpy_are_settings_like_any(tmp_path):
+    """A loop over an array hands them to a trainer."""
+    store, numpys = tmp_path / "m.zarr", replace(TRAINER, n_steps=np.int64(20))
+    expected = trainability_map(GRID, TRAINER, store=store)
+    assert trainability_map(GRID, numpys).identical(expected)
+    assert trainability_map(GRID, numpys, store=store).identical(expected)
+    with pytest.raises(TypeError, match="settings hold a ndarray; they must be JSON values"):
+        trainability_map(GRID, replace(TRAINER, n_steps=np.arange(2)))
+
+
 def test_a_finished_store_is_read_and_not_trained_again(tmp_path):
     store = tmp_path / "m.zarr"
     first = trainability_map(GRID, TRAINER, store=store)

@@ -257,8 +257,15 @@ def _attrs(trainer: Trainer, grid: Grid) -> dict[str, str]:
         **provenance(),
         "trainer": type(trainer).__name__,
         "dtype": trainer.dtype,
-        "settings": json.dumps(settings, sort_keys=True),
+        "settings": json.dumps(settings, sort_keys=True, default=_as_json),
     }
+
+
+def _as_json(value: Any) -> Any:
+    """A number of NumPy as Python has it: a loop over an array hands them to trainers."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"the trainer's settings hold a {type(value).__name__}; they must be JSON values")
 
 
 def _variables(trainer: Trainer, grid: Grid) -> dict[str, Variable]:

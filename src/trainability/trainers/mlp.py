@@ -157,9 +157,6 @@ class MLP:
     observables: ClassVar[dict[str, tuple[str, str]]] = OBSERVABLES
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in dataclasses.fields(self)):
-            if isinstance(getattr(self, name), np.generic):  # which JSON, and so the settings, cannot hold
-                object.__setattr__(self, name, getattr(self, name).item())
         for name, value, known in (
             ("activation", self.activation, ACTIVATIONS),
             ("offset_mode", self.offset_mode, OFFSET_MODES),
@@ -177,7 +174,7 @@ class MLP:
             device_is_there(self.device)
         for name in self.hyperparameters:
             value = getattr(self, name)
-            if not (isinstance(value, int | float) or (value is None and name in _OPTIONAL)):
+            if not (isinstance(value, int | float | np.number) or (value is None and name in _OPTIONAL)):
                 raise ValueError(
                     f"{name}={value!r} must be a number; to vary it, make it an axis of the grid"
                 )
