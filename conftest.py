@@ -14,3 +14,14 @@ def _short_numbers(doctest_namespace):
     """Print arrays to six digits in doctests."""
     with np.printoptions(precision=6, suppress=True):
         yield
+
+
+@pytest.fixture
+def settings_unchanged():
+    """Fail where a figure changed matplotlib's global settings; close what is open."""
+    import matplotlib.pyplot as plt
+
+    before = dict(plt.rcParams)
+    yield
+    assert dict(plt.rcParams) == before
+    plt.close("all")

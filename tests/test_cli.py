@@ -6,27 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import trainability as tr
 from trainability import cli
 
 sys.path.insert(0, str(Path(__file__).parent))
+from command_line import main, run
 from toy_trainer import ToyTrainer
-
-runner = CliRunner()
-
-
-def run(*words):
-    return runner.invoke(cli.app, list(words), catch_exceptions=False)
-
-
-def main(monkeypatch, *words):
-    """Exit code of the program as a shell sees it."""
-    monkeypatch.setattr(sys, "argv", ["trainability", *words])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return caught.value.code
 
 
 def test_phase_answers_in_words_and_in_json():

@@ -4,16 +4,17 @@ import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 import trainability as tr
-from trainability import cli
 
-runner = CliRunner()
+sys.path.insert(0, str(Path(__file__).parent))
+from command_line import main, run
+
 STRENGTHS = ("--alpha-attn", "0.5", "--alpha-mlp", "0.3")
 
 FACTORIES = """
@@ -51,18 +52,6 @@ def models(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield "my_models"
     sys.modules.pop("my_models", None)
-
-
-def run(*words):
-    return runner.invoke(cli.app, list(words), catch_exceptions=False)
-
-
-def main(monkeypatch, *words):
-    """Exit code of the program as a shell sees it."""
-    monkeypatch.setattr(sys, "argv", ["trainability", *words])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return caught.value.code
 
 
 def test_exponents_are_those_of_python():

@@ -1,28 +1,27 @@
 """Maps of transformers from the command line: what is trained, estimated, drawn while it fills in, and continued."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from typer.testing import CliRunner
 
 import trainability as tr
-from trainability import cli
 from trainability.cli_transformer import boundary_pixel, hyperparameters, named_task, preset_trainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from command_line import printed
 
 AXES = ("--x", "lr_attn:0.01:1:3:log", "--y", "lr_rest:0.003:0.6:2:log")
 SMALL = ("--d-model", 8, "--n-layers", 1, "--batch-size", 4, "--n-steps", 8, "--window", 8)
 
 
-def run(*words):
-    return CliRunner().invoke(cli.app, [str(w) for w in words], catch_exceptions=False).stdout
-
-
 def test_a_map_is_that_of_its_trainer_and_goes_on(tmp_path):
     store, picture = tmp_path / "m.zarr", tmp_path / "m.png"
     words = ("map", "transformer", store, *AXES, *SMALL, "--seed", 2, "--order-seed", 3, "--n-records", 4)
-    answer = json.loads(run(*words, "--picture", picture, "--json"))
+    answer = json.loads(printed(*words, "--picture", picture, "--json"))
     trainer = tr.trainers.Transformer.tiny(
         tr.trainers.text_task(window=8), d_model=8, n_layers=1, batch_size=4, n_steps=8, seed=2, order_seed=3,
         n_records=4,
@@ -35,7 +34,7 @@ def test_a_map_is_that_of_its_trainer_and_goes_on(tmp_path):
     assert kept.attrs["settings"] == runs.attrs["settings"]  # with the digests of text and order
     assert sum(answer.values()) == 6
     assert picture.stat().st_size > 5_000
-    text = run(*words)
+    text = printed(*words)
     assert "6 undecided" in text
     assert "no audit of the cut-off: runs have 6 finite outcomes" in text
     assert "lr_attn: 3 pixels, 3 distinct in float32" in text
@@ -43,16 +42,16 @@ def test_a_map_is_that_of_its_trainer_and_goes_on(tmp_path):
 
 def test_the_horizon_is_measured_at_the_boundary(tmp_path):
     words = ("map", "transformer", tmp_path / "m.zarr", *AXES, *SMALL, "--horizon", "--converged-below")
-    assert "the horizon is" not in run(*words, 0.1)  # one outcome only
+    assert "the horizon is" not in printed(*words, 0.1)  # one outcome only
     row = xr.open_zarr(tmp_path / "m.zarr", consolidated=False)["tail_ratio"].values[:, 0]
     cut = (row.min() + row.max()) / 2
-    assert "; the horizon is" in run(*words[:2], tmp_path / "n.zarr", *words[3:], cut)
+    assert "; the horizon is" in printed(*words[:2], tmp_path / "n.zarr", *words[3:], cut)
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path):
     words = ("map", "transformer", tmp_path / "m.zarr", *AXES, *SMALL[:-4], "--n-steps", 200, "--dry-run")
-    assert json.loads(run(*words, "--json"))["runs"] == 6
-    assert "6 runs of" in run(*words)
+    assert json.loads(printed(*words, "--json"))["runs"] == 6
+    assert "6 runs of" in printed(*words)
     assert not list(tmp_path.iterdir())
 
 
@@ -114,14 +113,14 @@ def test_the_geometry_preset_is_set_beside_its_exponents(tmp_path):
     )
     picture = tmp_path / "m.png"
     words = ("map", "transformer", tmp_path / "m.zarr", *axes, *small)
-    text = run(*words, "--picture", picture)
+    text = printed(*words, "--picture", picture)
     assert "learned from its input, predicted from both exponents:" in text
     assert "rank correlation of the loss with angle exponent:" in text
     assert picture.stat().st_size > 5_000
     settings = json.loads(xr.open_zarr(tmp_path / "m.zarr", consolidated=False).attrs["settings"])
     assert (settings["lr"], settings["alpha_mlp"], settings["n_layers"]) == (0.1, 0.7, 2)
     axes = ("--x", "lr:0.01:0.1:2:log", "--y", "sigma_mlp:0.5:9:2:log")
-    other = run("map", "transformer", tmp_path / "n.zarr", *axes, *small, "--picture", picture)
+    other = printed("map", "transformer", tmp_path / "n.zarr", *axes, *small, "--picture", picture)
     assert "not set beside predicted exponents: axis 'lr'" in other
 
 

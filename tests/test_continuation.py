@@ -1,4 +1,6 @@
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,18 +11,11 @@ from trainability.cycles import NotFound, find_cycle, find_cycles
 from trainability.maps import Map, cubic_map, gradient_descent, product_map
 from trainability.restriction import restrict
 
+sys.path.insert(0, str(Path(__file__).parent))
+from test_cycles import henon
+
 # What the refinement promises: a few ulp of a parameter near 1, times its sensitivity.
 EXACT = 1e-12
-
-
-def henon(a=1.4, b=0.3):
-    return Map(
-        lambda u, p: (1 - p[0] * u[0] * u[0] + u[1], p[1] * u[0]),
-        lambda u, p: ((-2 * p[0] * u[0], 1.0), (p[1], 0.0)),
-        variables=("x", "y"),
-        parameters={"a": a, "b": b},
-        name="Hénon map",
-    )
 
 
 def delayed_logistic(r=1.5):

@@ -7,13 +7,7 @@ import pytest
 import trainability as tr
 from trainability import plot
 
-
-@pytest.fixture(autouse=True)
-def _settings_unchanged():
-    before = dict(mpl.rcParams)
-    yield
-    assert dict(mpl.rcParams) == before
-    mpl.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("settings_unchanged")
 
 
 def test_orbit_diagram_puts_iterates_where_they_are():

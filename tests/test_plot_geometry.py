@@ -14,12 +14,7 @@ INIT = tr.Initialization(n_tokens=16, alpha_attn=0.3, alpha_mlp=0.6, sigma_attn=
 AXES = {"sigma_mlp": np.linspace(1.0, 5.0, 81), "alpha_attn": np.geomspace(0.05, 0.8, 71)}
 
 
-@pytest.fixture(autouse=True)
-def _settings_unchanged():
-    before = dict(mpl.rcParams)
-    yield
-    assert dict(mpl.rcParams) == before
-    mpl.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("settings_unchanged")
 
 
 def measured(angle, gradient, *, stderr=(0.01, 0.02), theory=INIT, profile=None):
