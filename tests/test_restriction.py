@@ -28,6 +28,12 @@ def test_subspace_of_dimension_two():
     np.testing.assert_allclose(balanced([0.4, 0.1])[[0, 0, 1, 1]], descent([0.4, 0.4, 0.1, 0.1]), atol=1e-15)
 
 
+def test_a_pole_is_infinite_as_in_the_whole_map():
+    whole = gradient_descent("1/x + y**2", "x y", lr=0.1)
+    assert np.isinf(whole([0.0, 0.0])[0])
+    assert np.isinf(restrict(whole, [[1, 0]])([0.0])[0])
+
+
 @pytest.mark.parametrize(
     ("basis", "message"),
     [

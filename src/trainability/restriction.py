@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
 from ._map import Map, symbols_of
 
@@ -69,10 +68,9 @@ def restrict(map: Map, basis: Sequence[Sequence[float]]) -> Map:
 
     step = tuple(sp.factor_terms(sp.simplify(new)) for new in coordinates)
     jacobian = tuple(tuple(sp.diff(new, x) for x in y) for new in step)
-    compiled = [njit(sp.lambdify([y, p], body, modules="math", cse=True)) for body in (step, jacobian)]
     return Map(
-        compiled[0],
-        compiled[1],
+        sp.lambdify([y, p], step, modules="math", cse=True),
+        sp.lambdify([y, p], jacobian, modules="math", cse=True),
         variables=tuple(x.name for x in y),
         parameters=map.parameters,
         name=f"{map.name} on span{{{', '.join(str(tuple(columns.col(j))) for j in range(len(y)))}}}",
