@@ -4,7 +4,6 @@ Trained with the weights, data and batches that the published code draws (needs 
 stopped.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 import trainability as tr
+from boundary_places import above_point, below_point, typical_point
 from trainability import infer_status
 from trainability.conditions import CONDITIONS, ZOOM, reference_draw
 from trainability.refinement import trace_boundary
@@ -24,18 +24,16 @@ BLOCK = 32
 # Side of the lattice that zooms into the roughest place take their pixels from, where they are not finer.
 LATTICE = 512
 
-# Side of the map on which places to zoom into are chosen.
-COARSE = 64
-
 
 @dataclass(frozen=True)
 class Job:
     """A map to train.
 
-    `window`: "full"; "zoom", around the roughest place; "typical", around a place of the boundary drawn by chance; or
-    "path", around the roughest place but wider. `half_width` of the latter three in decades. `blocks` are trained
-    whole in each stratum of a refined map; of a dense map there are none. `twins`: side of the lattice of pixels
-    that is trained again by each replicate.
+    `window`: "full"; "zoom", around the roughest place; "typical", around a place of the boundary drawn by chance;
+    "below" and "above", around the places whose dimensions are next to the published one; or "path", around the
+    roughest place but wider. `half_width` of all but the first in decades. `blocks` are trained whole in each stratum
+    of a refined map; of a dense map there are none. `twins`: side of the lattice of pixels that is trained again by
+    each replicate.
     """
 
     condition: str
@@ -64,10 +62,17 @@ class Job:
             return grid, reference_draw(trainer)
         # Zooms are trained at every fourth pixel, every second, and all: each takes over the pixels before.
         finest = max(LATTICE, self.pixels) if self.window == "zoom" else self.pixels
-        point = typical_point(self.condition, out) if self.window == "typical" else condition.zoom_point
+        place = PLACES.get(self.window)
+        point = place(self.condition, out) if place else condition.zoom_point
         grid, trainer = condition.zoom(point, pixels=finest, half_width=self.half_width)
         return every(grid, finest // self.pixels), reference_draw(trainer)
 
+
+# Windows that are measured; a "path" is part of its zoom.
+WINDOWS = ("full", "zoom", "typical", "below", "above")
+
+# How the place is found, other than the roughest.
+PLACES = {"typical": typical_point, "below": below_point, "above": above_point}
 
 EXPENSIVE = ("relu", "tanh", "offset", "mini-batch")
 
@@ -86,6 +91,11 @@ PLAN = [
     Job("one point", "typical", 1024),
     *(Job(name, "typical", 256, blocks=8, twins=64) for name in ("relu", "tanh", "offset")),
     Job("mini-batch", "typical", 128, blocks=8, twins=64),
+    # Beside the published number; the zoom of the offset is published itself.
+    *(Job(name, window, 1024) for name in ("identity", "one point") for window in ("below", "above")),
+    Job("tanh", "below", 1024, blocks=24),
+    *(Job(name, "below", 1024, blocks=8) for name in ("relu", "mini-batch")),
+    *(Job(name, "above", 256, blocks=8, twins=64) for name in ("relu", "tanh", "mini-batch")),
     *(Job("relu", "path", 128, half_width=w) for w in (1, 1e-2, 1e-4, 1e-8)),
 ]
 
@@ -101,28 +111,6 @@ def every(grid: tr.Grid, step: int, starts=(0, 0), stops=(None, None)) -> tr.Gri
             for (name, axis), start, stop in zip(grid.axes.items(), starts, stops, strict=True)
         }
     )
-
-
-def typical_point(name: str, out: Path) -> dict[str, float]:
-    """A place of the boundary drawn by chance, the same at every call.
-
-    Among the neighbouring pixels of a coarse full map that differ one pair is drawn, all alike; the place is where
-    the outcome first changes between them.
-    """
-    kept = out / f"{name.replace(' ', '-')}-typical.json"
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf8"))
-    condition = CONDITIONS[name]
-    trainer = reference_draw(replace(condition.trainer, n_steps=condition.zoom_steps))
-    runs = tr.trainability_map(condition.full(COARSE)[0], trainer)
-    status, dims = runs["status"].values, [str(d) for d in runs["status"].dims]
-    pairs = [(axis, place) for axis in (0, 1) for place in np.argwhere(np.diff(status, axis=axis) != 0)]
-    axis, place = pairs[np.random.default_rng(0).integers(len(pairs))]
-    start = {dim: float(runs[dim].values[i]) for dim, i in zip(dims, place, strict=True)}
-    end = {**start, dims[axis]: float(runs[dims[axis]].values[place[axis] + 1])}
-    point = tr.boundary_point(trainer, start, end)
-    kept.write_text(json.dumps(point) + "\n", encoding="utf8")
-    return point
 
 
 # Training

@@ -7,10 +7,15 @@ import numpy as np
 import xarray as xr
 
 import pages
+from condition_maps import WINDOWS
 from trainability import infer_status
 from trainability.pictures import plain_picture, published_picture
 
-WINDOWS = ("full", "zoom", "typical")
+# Windows that were not chosen for their dimension: those in the picture of all maps.
+PICTURED = ("full", "zoom", "typical")
+
+# Windows whose dimensions are next to the published one.
+CHOSEN = ("below", "above")
 
 
 def windows(found: dict):
@@ -93,23 +98,61 @@ def below_pixel(replicate: dict | None, numbers: dict) -> str:
     return f"below {high:.2f}" if not replicate["rate"] else with_interval(value, [low, high])
 
 
+def recall(numbers: dict) -> str:
+    """Exact where every pixel was trained, with an interval where blocks were."""
+    low, high = numbers["recall_interval"]
+    return f"{numbers['recall']:.1%}" + ("" if numbers["dense"] else f" ({low:.1%} to {high:.1%})")
+
+
 def refinement(found: dict) -> str:
     """What refinement trains and finds."""
     rows = [
         ("condition, window", "trained", "recall of edges", "growth of edges", "growth of trained pixels"),
     ]
     for name, window, m in windows(found):
-        low, high = m["recall_interval"]
         rows.append(
             (
                 f"{name}, {window}",
                 f"{m['trained']:.1%}",
-                f"{m['recall']:.1%}" + ("" if m["dense"] else f" ({low:.1%} to {high:.1%})"),
+                recall(m),
                 "{exponent:.2f} ({least:.2f} to {most:.2f})".format(**m["edge_growth"]),
                 "{exponent:.2f} ({least:.2f} to {most:.2f})".format(**m["trained_growth"]),
             )
         )
     return pages.table(rows[0], rows[1:])
+
+
+def places(found: dict) -> str:
+    """How rough the boundary is along its course, and refinement at the places next to the published number."""
+    head = (
+        "condition", "published", "places", "their dimension: 5, 50, 95 %", "next place", "pixels", "its dimension",
+        "trained", "recall of edges",
+    )  # fmt: skip
+    rows = []
+    for name, condition in found.items():
+        values = [d for d in condition["places"]["dimension"] if d is not None]
+        begin = [
+            name,
+            f"{condition['published']:.2f}",
+            str(len(values)),
+            ", ".join(f"{q:.2f}" for q in np.quantile(values, (0.05, 0.5, 0.95))),
+        ]
+        for window in CHOSEN:
+            if m := condition.get(window):
+                rows.append(
+                    [
+                        *begin,
+                        window,
+                        f"{m['pixels']}²",
+                        with_interval(m["dimension"], m["interval"]),
+                        f"{m['trained']:.1%}",
+                        recall(m),
+                    ]
+                )
+                begin = [""] * len(begin)
+        if any(begin):
+            rows.append(begin + [""] * (len(head) - len(begin)))
+    return pages.table(head, rows)
 
 
 def reasons(found: dict) -> str:
@@ -121,7 +164,7 @@ def reasons(found: dict) -> str:
     )  # fmt: skip
     rows = [head]
     for name, condition in found.items():
-        mine = [(window, condition[window]) for window in WINDOWS if window in condition]
+        mine = [(window, condition[window]) for window in PICTURED if window in condition]
         outside = [w for w, m in mine if differs(m, condition["published"])]
         local = condition["full"]["local"]
         procedure = condition["published_procedure"]
@@ -158,19 +201,25 @@ def along(condition: dict) -> list[dict]:
     return sorted(held, key=lambda m: -m["half_widths"][0])
 
 
-TABLES = {"dimensions": dimensions, "refinement": refinement, "reasons": reasons}
+TABLES = {"dimensions": dimensions, "refinement": refinement, "places": places, "reasons": reasons}
 
 
 def write(found: dict, maps: dict[tuple[str, str], xr.Dataset], docs: Path) -> None:
-    """Put the tables into the page, and the figures beside it."""
+    """Put the tables into the page, and beside it the figures whose maps are all there."""
     page = docs / "measured-dimensions.md"
     for name, make in TABLES.items():
         pages.fill(page, name, make(found), script="measure_conditions.py")
-    drawn = {
-        "six-conditions": draw_maps(found, maps),
-        "six-scalings": draw_scaling(found),
-        "six-paths": draw_paths(found),
-    }
+    drawn = {"six-scalings": draw_scaling(found), "six-paths": draw_paths(found)}
+    measured = {(name, window) for name, window, _ in windows(found)}
+    for name, draw, shown in (
+        ("six-conditions", draw_maps, PICTURED),
+        ("six-places", draw_places, CHOSEN),
+    ):
+        missing = sorted({key for key in measured if key[1] in shown} - set(maps))
+        if missing:
+            print(f"left {name}.png as it is: no maps of {missing}")
+        else:
+            drawn[name] = draw(found, maps)
     for name, figure in drawn.items():
         figure.savefig(docs / f"figures/{name}.png", dpi=130)
         plt.close(figure)
@@ -178,26 +227,52 @@ def write(found: dict, maps: dict[tuple[str, str], xr.Dataset], docs: Path) -> N
 
 def draw_maps(found: dict, maps: dict[tuple[str, str], xr.Dataset]):
     """A row for each window: published colours where every pixel is trained, two colours elsewhere."""
-    shown = [window for window in WINDOWS if any(w == window for _, w in maps)]
     figure, axes = plt.subplots(
-        len(shown), len(found), figsize=(2.5 * len(found), 2.8 * len(shown)), layout="constrained", squeeze=False
+        len(PICTURED), len(found), figsize=(2.5 * len(found), 2.8 * len(PICTURED)), layout="constrained"
     )  # fmt: skip
-    for ax in axes.flat:
-        ax.set_xticks([])
-        ax.set_yticks([])
     for column, name in enumerate(found):
-        for row, window in enumerate(shown):
-            if (name, window) not in maps:
-                continue
-            runs, ax, m = maps[name, window], axes[row, column], found[name][window]
-            if m["dense"]:
-                ax.imshow(published_picture(runs), interpolation="nearest")
+        for row, window in enumerate(PICTURED):
+            draw_map(axes[row, column], maps[name, window], found[name][window], f"{name}, {window}")
+    return figure
+
+
+def draw_map(ax, runs: xr.Dataset, numbers: dict, title: str) -> None:
+    if numbers["dense"]:
+        ax.imshow(published_picture(runs), interpolation="nearest")
+    else:
+        ax.imshow(plain_picture(runs.assign(status=infer_status(runs))), interpolation="nearest")
+    x, y = runs["status"].dims
+    ax.set_xlabel(x, fontsize=8)
+    ax.set_ylabel(y, fontsize=8)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(f"{title}\ndimension {decimal(numbers['dimension'])}, {numbers['verdict']}", fontsize=9)
+
+
+def draw_places(found: dict, maps: dict[tuple[str, str], xr.Dataset]):
+    """Dimensions of the places along each boundary, least first, and maps of those next to the published one."""
+    figure, axes = plt.subplots(
+        3, len(found), figsize=(2.5 * len(found), 8.5), layout="constrained", height_ratios=(1.1, 1, 1)
+    )  # fmt: skip
+    for ax, (name, condition) in zip(axes.T, found.items(), strict=True):
+        places = condition["places"]
+        known = sorted(
+            (d, *interval)
+            for d, interval in zip(places["dimension"], places["interval"], strict=True)
+            if d is not None
+        )
+        value, low, high = np.array(known).T
+        rank = (np.arange(len(value)) + 0.5) / len(value)
+        ax[0].errorbar(value, rank, xerr=[value - low, high - value], fmt="o", ms=3, lw=0.7)
+        ax[0].axvline(condition["published"], color="grey", ls="--", lw=1, label="published number")
+        ax[0].set(title=name, xlim=(0.7, 2.3), ylim=(0, 1), xlabel="dimension at 64²")
+        for below, window in zip(ax[1:], CHOSEN, strict=True):
+            if window in condition:
+                draw_map(below, maps[name, window], condition[window], window)
             else:
-                ax.imshow(plain_picture(runs.assign(status=infer_status(runs))), interpolation="nearest")
-            x, y = runs["status"].dims
-            ax.set_xlabel(x, fontsize=8)
-            ax.set_ylabel(y, fontsize=8)
-            ax.set_title(f"{name}, {window}\ndimension {decimal(m['dimension'])}, {m['verdict']}", fontsize=9)
+                below.set_axis_off()
+    axes[0, 0].set_ylabel("share of places below")
+    axes[0, 0].legend(fontsize=7, loc="lower right")
     return figure
 
 

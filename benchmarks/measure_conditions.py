@@ -2,12 +2,13 @@
 
 python benchmarks/measure_conditions.py --out maps                everything: some three hours on one core; resumable
 python benchmarks/measure_conditions.py --out maps --stage measure          from the maps that are there: minutes
+python benchmarks/measure_conditions.py --out maps --windows below above          these windows alone
 python benchmarks/measure_conditions.py --out maps --pixels 64 --only identity --data d.json --stage train,measure
 
 Trains the maps of `condition_maps.PLAN` with the weights, data and batches that the published code draws (needs JAX),
 measures them, writes the numbers to src/trainability/data/measured_dimensions.json, and from them the tables of
 docs/measured-dimensions.md and the figures. Maps are stores in the folder `--out`; a run that was stopped goes on
-where it was.
+where it was. Numbers of maps that are not in the folder stay as they are.
 """
 
 import argparse
@@ -20,11 +21,13 @@ import numpy as np
 import xarray as xr
 
 import trainability as tr
+from boundary_places import place_folder, place_maps, train_places
 from condition_maps import (
     BLOCK,
     FRAME_PIXELS,
     FRAMES,
     PLAN,
+    WINDOWS,
     Job,
     block_store,
     drawn_blocks,
@@ -87,6 +90,12 @@ def measure(job: Job, out: Path) -> dict:
         "trained_growth": growth(counts["pixels"], counts["trained"]),
         "local": local_quantiles(whole) if job.window == "full" else None,
     }
+
+
+def measure_places(name: str, out: Path) -> dict[str, list]:
+    """Dimension, with its interval, and share of unlike neighbours at each place along the boundary."""
+    places = [summary(runs, fractal_dimension(runs)) for runs in place_maps(name, out)]
+    return {key: [place[key] for place in places] for key in ("dimension", "interval", "neighbour_rate")}
 
 
 def summary(runs: xr.Dataset, found: tr.FractalDimension) -> dict:
@@ -247,39 +256,48 @@ def main(arguments: list[str] | None = None) -> None:
         default=list(CONDITIONS),
         help="numbers of others are kept",
     )
+    parser.add_argument(
+        "--windows",
+        nargs="+",
+        choices=[*WINDOWS, "path"],
+        default=[*WINDOWS, "path"],
+        help="numbers of others are kept; the frames of a zoom belong to its path",
+    )
     parser.add_argument("--stage", default="train,measure,write", help="some of train, measure, write")
     parser.add_argument("--data", type=Path, default=DATA, help="where the numbers go")
     options = parser.parse_args(arguments)
     stages = options.stage.split(",")
 
-    plan, frame_pixels = PLAN, FRAME_PIXELS
+    plan = [job for job in PLAN if job.window in options.windows]
+    frame_pixels = FRAME_PIXELS
     if options.pixels:
         plan = list(dict.fromkeys(replace(job, pixels=options.pixels) for job in plan))
         frame_pixels = options.pixels
     options.out.mkdir(parents=True, exist_ok=True)
     if "train" in stages:
+        for name in options.only if {"below", "above"} & {*options.windows} else ():
+            train_places(name, options.out)
+            print("trained places of", name, flush=True)
         for job in plan:
             if job.condition in options.only:
                 train(job, options.out)
                 print("trained", job, flush=True)
-        for name in FRAMES:
+        for name in FRAMES if "path" in options.windows else ():
             if name in options.only:
                 train_frames(name, frame_pixels, options.out)
                 print("trained the frames of", name, flush=True)
-    maps = {
-        (name, window): job
-        for window in ("full", "zoom", "typical")
-        for name, job in finest(plan, options.out, window)
-    }
+    maps = {(name, window): job for window in WINDOWS for name, job in finest(plan, options.out, window)}
     if "measure" in stages:
         found = json.loads(options.data.read_text(encoding="utf8")) if options.data.exists() else {}
         for name in options.only:
-            found[name] = {"published": CONDITIONS[name].dimension}
+            found.setdefault(name, {})["published"] = CONDITIONS[name].dimension
+            if place_folder(name, options.out).exists():
+                found[name]["places"] = measure_places(name, options.out)
         for (name, window), job in maps.items():
             if name not in options.only:
                 continue
             found[name][window] = measure(job, options.out)
-            if window == "zoom":
+            if window == "zoom" and "path" in options.windows:
                 found[name] |= measure_path(name, plan, frame_pixels, options.out)
             print("measured", job, flush=True)
         options.data.parent.mkdir(parents=True, exist_ok=True)

@@ -90,6 +90,20 @@ def test_specks_around_a_rough_boundary_are_found_by_widening():
     np.testing.assert_array_equal(trace(smooth)[0], plain)
 
 
+@pytest.mark.parametrize(("slope", "length", "gap"), [(0.02, 24, 27), (0.3, 5, 14)])
+def test_a_filament_thinner_than_a_pixel_is_followed(slope, length, gap):
+    """Of its specks the exploring lattice meets one in three or less; those found lead to the others."""
+    x, y = np.indices((1024, 1024))
+    filament = (np.rint(300 + slope * x) == y) & (x % (length + gap) < length)
+    truth = np.where(filament ^ (y > 700 + slope * x), 1, 2).astype(np.int8)
+    plain = trace_boundary(truth.shape, lambda wanted: truth, step=8, widen=False)
+    status = xr.Dataset({"status": (("x", "y"), np.where(plain, truth, Status.INFERRED).astype(np.int8))})
+    assert recall(truth, infer_status(status).values) < 0.8
+    asked, found, _ = trace(truth)
+    assert recall(truth, found) >= 0.97
+    assert asked.mean() < 0.1
+
+
 def test_a_quadtree_misses_what_tracing_finds():
     """The control: refining only cells whose corners differ, from the same lattice."""
     truth = weierstrass(512, islands=0, smallest=1)

@@ -21,6 +21,16 @@ BAND = 3
 # gives 94 and 99 % for as many, and makes smooth boundaries dearer.
 WINDOW, ROUGH = 17, 2
 
+# A filament of one outcome thinner than a pixel shows as specks in a row, most of them between the pixels of the
+# exploring lattice. Around each piece of fewer than `PIECE` pixels all within `REACH` are trained, and what lies
+# ahead of a long one as far as it is long and `REACH` more. On zooms of small networks (1024²) with such filaments
+# the edges found rise from 84 to 96 % and from 57 to 100 %, for 7 and 5 % of the pixels instead of 5 and 3 %; full
+# windows cost up to half a percent of the pixels more.
+PIECE, REACH = 64, 12
+
+# Least ratio of the variances along and across a piece that has a direction.
+LONG = 4
+
 
 def trace_boundary(
     shape: tuple[int, ...], train: Callable[[np.ndarray], np.ndarray], *, step: int, widen: bool = True
@@ -29,9 +39,9 @@ def trace_boundary(
 
     At each level the outcome of an untrained pixel is taken from the pixel of the coarser lattice below it;
     untrained pixels within `BAND` lattice pixels of a change are trained, until none is left. Last come the places
-    where the boundary is rough, with their surroundings (`WINDOW`). What is trained depends on outcomes alone:
-    a trace that was interrupted, and runs again over the outcomes that were kept, is
-    the same trace.
+    where the boundary is rough, with their surroundings (`WINDOW`), and those of small pieces (`REACH`). What is
+    trained depends on outcomes alone: a trace that was interrupted, and runs again over the outcomes that were kept,
+    is the same trace.
 
     Parameters
     ----------
@@ -43,7 +53,8 @@ def trace_boundary(
     step : int
         A power of two.
     widen : bool, optional
-        Whether to train the surroundings of rough places. Without, a part of the same pixels is trained.
+        Whether to train the surroundings of rough places and of small pieces. Without, a part of the same pixels is
+        trained.
 
     Returns
     -------
@@ -65,6 +76,8 @@ def trace_boundary(
         new[lattice] = ~asked[lattice] & (_near_change(_estimate(outcome[lattice])) if asked.any() else True)
         if widen and step == 1 and not new.any():
             new = ~asked & _near_rough(_estimate(outcome))
+        if widen and step == 1 and not new.any():
+            new = ~asked & _near_pieces(_estimate(outcome), ~asked)
         if new.any():
             asked |= new
             outcome = np.where(asked, train(asked), 0).astype(np.int8)
@@ -132,6 +145,42 @@ def _near_rough(outcome: np.ndarray) -> np.ndarray:
     # Counts are whole numbers but for rounding; the border counts as without changes.
     rough = inside > ROUGH * WINDOW ** (outcome.ndim - 1) + 0.5
     return ndimage.maximum_filter(rough, WINDOW, mode="constant")
+
+
+def _near_pieces(outcome: np.ndarray, untrained: np.ndarray) -> np.ndarray:
+    """Mark what lies around small pieces and ahead of long ones, of those near `untrained` pixels."""
+    side = 2 * REACH + 1
+    open_ = ndimage.maximum_filter(untrained, side)
+    around, ahead = np.zeros(outcome.shape, bool), np.zeros(outcome.shape, bool)
+    for value in np.unique(outcome):
+        labels, _ = ndimage.label(outcome == value, structure=np.ones((3,) * outcome.ndim))
+        sizes = np.bincount(labels.ravel())
+        small = (
+            (sizes < PIECE)
+            & (np.arange(len(sizes)) > 0)
+            & (ndimage.maximum(open_, labels, range(len(sizes))) > 0)
+        )
+        around |= small[labels]
+        pixels = np.argwhere(small[labels])
+        order = np.argsort(labels[tuple(pixels.T)], kind="stable")
+        pieces = labels[tuple(pixels[order].T)]
+        for piece in np.split(pixels[order], np.flatnonzero(np.diff(pieces)) + 1):
+            ahead[tuple(_ahead(piece, outcome.shape).T)] = True
+    return ndimage.maximum_filter(around, side) | ndimage.maximum_filter(ahead, 2 * BAND + 1)
+
+
+def _ahead(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Pixels on the line through a long piece, (n, d), to both sides as far as it is long and `REACH` more."""
+    if len(piece) < 3:
+        return piece[:0]
+    centre = piece.mean(axis=0)
+    variances, directions = np.linalg.eigh(np.cov(piece.T).reshape(2 * (len(shape),)))
+    across = max(*variances[:-1], 1 / 12) if len(shape) > 1 else np.inf  # a pixel's own width
+    if variances[-1] < LONG * across:
+        return piece[:0]
+    half = int(1.5 * np.sqrt(12 * variances[-1])) + REACH
+    line = np.rint(centre + np.arange(-half, half + 1)[:, None] * directions[:, -1]).astype(int)
+    return line[((line >= 0) & (line < shape)).all(axis=1)]
 
 
 def _near_change(outcome: np.ndarray) -> np.ndarray:
