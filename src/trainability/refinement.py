@@ -28,6 +28,9 @@ WINDOW, ROUGH = 17, 2
 # windows cost up to half a percent of the pixels more.
 PIECE, REACH = 64, 12
 
+# On maps of a few pixels a piece is at most this part of all.
+SHARE = 64
+
 # Least ratio of the variances along and across a piece that has a direction.
 LONG = 4
 
@@ -156,7 +159,7 @@ def _near_pieces(outcome: np.ndarray, untrained: np.ndarray) -> np.ndarray:
         labels, _ = ndimage.label(outcome == value, structure=np.ones((3,) * outcome.ndim))
         sizes = np.bincount(labels.ravel())
         small = (
-            (sizes < PIECE)
+            (sizes < min(PIECE, outcome.size / SHARE))
             & (np.arange(len(sizes)) > 0)
             & (ndimage.maximum(open_, labels, range(len(sizes))) > 0)
         )
