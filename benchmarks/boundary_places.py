@@ -92,7 +92,11 @@ def place_folder(name: str, out: Path) -> Path:
 def place_maps(name: str, out: Path) -> Iterator[xr.Dataset]:
     """What `train_places` has trained."""
     for store in sorted(place_folder(name, out).glob("*.zarr")):
-        yield xr.open_zarr(store, consolidated=False, chunks=None).load()
+        yield stored(store)
+
+
+def stored(path: Path) -> xr.Dataset:
+    return xr.open_zarr(path, consolidated=False, chunks=None).load()
 
 
 def coarse_map(name: str) -> tuple[xr.Dataset, tr.trainers.MLP]:

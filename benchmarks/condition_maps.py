@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 import trainability as tr
-from boundary_places import above_point, below_point, typical_point
+from boundary_places import above_point, below_point, stored, typical_point
 from trainability import infer_status
 from trainability.conditions import CONDITIONS, ZOOM, reference_draw
 from trainability.refinement import trace_boundary
@@ -197,10 +197,6 @@ def inferred_from(status: np.ndarray, traced: np.ndarray) -> np.ndarray:
 
 
 # Stores
-
-
-def stored(path: Path) -> xr.Dataset:
-    return xr.open_zarr(path, consolidated=False, chunks=None).load()
 
 
 def block_store(store: Path, corner: np.ndarray) -> Path:

@@ -1,6 +1,6 @@
 """Measure the boundaries of the six published conditions: maps, dimensions with intervals, refinement, page, figures.
 
-python benchmarks/measure_conditions.py --out maps                everything: some three hours on one core; resumable
+python benchmarks/measure_conditions.py --out maps                everything: hours on one core; resumable
 python benchmarks/measure_conditions.py --out maps --stage measure          from the maps that are there: minutes
 python benchmarks/measure_conditions.py --out maps --windows below above          these windows alone
 python benchmarks/measure_conditions.py --out maps --pixels 64 --only identity --data d.json --stage train,measure
@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 import trainability as tr
-from boundary_places import place_folder, place_maps, train_places
+from boundary_places import place_folder, place_maps, stored, train_places
 from condition_maps import (
     BLOCK,
     FRAME_PIXELS,
@@ -36,7 +36,6 @@ from condition_maps import (
     frame_folder,
     inferred_from,
     is_complete,
-    stored,
     trace,
     train,
     train_frames,

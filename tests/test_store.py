@@ -211,24 +211,35 @@ FULL_DISK = """
 import resource, signal, sys, warnings
 sys.path.insert(0, {tests!r})
 from toy_trainer import ToyTrainer
-from trainability import Grid, linear_axis, trainability_map
+from trainability import Grid, linear_axis, resume_sweep, trainability_map
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 grid = Grid(lr=linear_axis(0.1, 3, 64), curvature=linear_axis(0.1, 2, 64))
 def limit(done, total):
     if done == 2:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))
 warnings.simplefilter("always")
-runs = trainability_map(grid, ToyTrainer(), store={store!r}, tile=(16, 64), progress=limit)
+trainability_map(grid, ToyTrainer(), store={store!r}, tile=(16, 64), refine={refine}, progress=limit)
+if {resume}:
+    resume_sweep({store!r})
 """
 
 
-def test_a_full_disk_fails_tiles_and_the_store_goes_on_when_there_is_room(tmp_path):
-    """The limit on the size of files stands for the disk: the kernel refuses the write in the same call."""
-    store = tmp_path / "m.zarr"
-    code = FULL_DISK.format(tests=str(Path(__file__).parent), store=str(store))
+def sweep_on_a_full_disk(store, *, most, refine=False, resume=False):
+    """What a process says on whose disk no file of over `most` bytes fits once two tiles are done.
+
+    The limit on the size of files stands for the disk: the kernel refuses the write in the same call.
+    """
+    tests = str(Path(__file__).parent)
+    code = FULL_DISK.format(tests=tests, store=str(store), most=most, refine=refine, resume=resume)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    assert "2 of 4 tiles failed; first: tile [32:48, 0:64]: OSError: [Errno 27] File too large" in run.stderr
+    return run.stderr
+
+
+def test_a_full_disk_fails_tiles_and_the_store_goes_on_when_there_is_room(tmp_path):
+    store = tmp_path / "m.zarr"
+    said = sweep_on_a_full_disk(store, most=500)
+    assert "2 of 4 tiles failed; first: tile [32:48, 0:64]: OSError: [Errno 27] File too large" in said
     grid = Grid(lr=linear_axis(0.1, 3, 64), curvature=linear_axis(0.1, 2, 64))
     assert is_trained(xr.open_zarr(store, consolidated=False)["status"]).sum() == 2048
     trainability_map(grid, TRAINER, store=store)
@@ -237,30 +248,12 @@ def test_a_full_disk_fails_tiles_and_the_store_goes_on_when_there_is_room(tmp_pa
     assert not run_folder(store).exists()
 
 
-STAYS_FULL = """
-import resource, signal, sys, warnings
-sys.path.insert(0, {tests!r})
-from toy_trainer import ToyTrainer
-from trainability import Grid, linear_axis, resume_sweep, trainability_map
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-grid = Grid(lr=linear_axis(0.1, 3, 64), curvature=linear_axis(0.1, 2, 64))
-def limit(done, total):
-    if done == 2:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
-warnings.simplefilter("always")
-trainability_map(grid, ToyTrainer(), store={store!r}, tile=(16, 64), refine=True, progress=limit)
-resume_sweep({store!r})
-"""
-
-
 def test_a_disk_that_stays_full_fails_tiles_of_a_refined_and_of_a_resumed_map_too(tmp_path):
     """Nothing fits, not the note of a failure, nor the mark of what is inferred, nor the trainer to resume with."""
     store = tmp_path / "m.zarr"
-    code = STAYS_FULL.format(tests=str(Path(__file__).parent), store=str(store))
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count("of 4 tiles failed; first: tile ") == 2
-    assert "OSError: [Errno 27] File too large" in run.stderr
+    said = sweep_on_a_full_disk(store, most=40, refine=True, resume=True)
+    assert said.count("of 4 tiles failed; first: tile ") == 2
+    assert "OSError: [Errno 27] File too large" in said
     assert not list(tmp_path.rglob("*.partial"))
     grid = Grid(lr=linear_axis(0.1, 3, 64), curvature=linear_axis(0.1, 2, 64))
     resume_sweep(store)
