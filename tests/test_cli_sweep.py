@@ -13,6 +13,7 @@ from trainability import cli_sweep, trainability_map
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_store import GRID, TRAINER, contents
+from toy_failures import ctrl_c_after
 
 app = typer.Typer()
 app.add_typer(cli_sweep.app, name="sweep")
@@ -25,13 +26,8 @@ def run(*words):
 
 def test_status_and_resume(tmp_path):
     store = tmp_path / "m.zarr"
-
-    def stop(done, total):
-        if done == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        trainability_map(GRID, TRAINER, store=store, tile=(3, 9), progress=stop)
+        trainability_map(GRID, TRAINER, store=store, tile=(3, 9), progress=ctrl_c_after(2))
     assert "stopped: 54 of 108 pixels done (50.0 %)" in run("sweep", "status", store).stdout
     answer = json.loads(run("sweep", "status", store, "--json").stdout)
     assert answer["pixels"]["pending"] == 54

@@ -18,17 +18,13 @@ from trainability.progress import _rate, duration, sweep_status
 sys.path.insert(0, str(Path(__file__).parent))
 from test_store import start_writer, wait_for
 from test_sweep import GRID, TRAINER, contents
+from toy_failures import ctrl_c_after
 
 
 def test_status_of_a_finished_a_failed_and_a_stopped_sweep(tmp_path):
     store = tmp_path / "m.zarr"
-
-    def stop(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        trainability_map(GRID, TRAINER, store=store, tile=(3, 9), progress=stop)
+        trainability_map(GRID, TRAINER, store=store, tile=(3, 9), progress=ctrl_c_after(3))
     before = contents(store)
     found = sweep_status(store)
     assert (found.tiles, found.tiles_done, found.tiles_busy) == (4, 3, 0)

@@ -32,7 +32,7 @@ from trainability.trainers import MLP
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_sweep import GRID, TRAINER, contents
-from toy_failures import DeadlyTrainer, Forgetful, Fractions, WrongShape, YesOrNo
+from toy_failures import DeadlyTrainer, Forgetful, Fractions, WrongShape, YesOrNo, ctrl_c_after
 
 RUN = """
 import sys
@@ -359,20 +359,15 @@ def test_every_executor_gives_the_same_map(tmp_path):
 
 def test_resume_takes_the_trainer_that_began(tmp_path):
     store = tmp_path / "m.zarr"
-
-    def stop(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
     for refine in (False, 4):
         with pytest.raises(KeyboardInterrupt):
-            trainability_map(GRID, TRAINER, store=store, tile=(3, 3), progress=stop, refine=refine)
+            trainability_map(GRID, TRAINER, store=store, tile=(3, 3), progress=ctrl_c_after(3), refine=refine)
         assert resume_sweep(store).identical(trainability_map(GRID, TRAINER, refine=refine))
         with pytest.raises(ValueError, match="no sweep to resume"):
             resume_sweep(store)
         store = tmp_path / "refined.zarr"
     with pytest.raises(KeyboardInterrupt):
-        trainability_map(GRID, TRAINER, store=tmp_path / "lost.zarr", tile=(3, 3), progress=stop)
+        trainability_map(GRID, TRAINER, store=tmp_path / "lost.zarr", tile=(3, 3), progress=ctrl_c_after(3))
     (run_folder(tmp_path / "lost.zarr") / "sweep.pickle").write_bytes(
         pickle.dumps(TRAINER).replace(b"Toy", b"Tox")
     )
@@ -387,13 +382,8 @@ def test_resume_takes_the_trainer_that_began(tmp_path):
 
 def test_a_store_whose_axes_are_damaged_is_named_when_resumed(tmp_path):
     store = tmp_path / "m.zarr"
-
-    def stop(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        trainability_map(GRID, TRAINER, store=store, tile=(3, 3), progress=stop)
+        trainability_map(GRID, TRAINER, store=store, tile=(3, 3), progress=ctrl_c_after(3))
     axis, form = store / "lr" / "c" / "0", store / "status" / "zarr.json"
     kept = axis.read_bytes(), form.read_text()
     axis.write_bytes(kept[0][:-1])

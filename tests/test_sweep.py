@@ -22,6 +22,7 @@ from trainability import Grid, Status, linear_axis, log_axis, random_prompt, tra
 from trainability.trainers import LinearTransformer
 
 sys.path.insert(0, str(Path(__file__).parent))
+from toy_failures import ctrl_c_after
 from toy_trainer import ToyTrainer
 
 GRID = Grid(lr=log_axis(0.1, 10, 12), curvature=linear_axis(0.1, 2, 9))
@@ -109,12 +110,8 @@ def test_a_sweep_killed_in_the_middle_and_run_again_leaves_the_same_bytes(tmp_pa
 
 
 def test_ctrl_c_leaves_a_valid_store_and_says_how_to_continue(tmp_path):
-    def report(done, total):
-        if done == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt) as caught:
-        trainability_map(GRID, TRAINER, store=tmp_path / "m.zarr", tile=(3, 3), progress=report)
+        trainability_map(GRID, TRAINER, store=tmp_path / "m.zarr", tile=(3, 3), progress=ctrl_c_after(2))
     assert "stopped after 2 of 12 tiles" in caught.value.__notes__[0]
     assert "run the same command again" in caught.value.__notes__[0]
     assert trainability_map(GRID, TRAINER, store=tmp_path / "m.zarr").identical(

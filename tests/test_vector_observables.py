@@ -11,6 +11,7 @@ from trainability import Grid, estimate_cost, linear_axis, trainability_map
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_store import contents
+from toy_failures import ctrl_c_after
 from toy_traces import ToyTraces
 
 GRID = Grid(lr=linear_axis(0, 3, 12), curvature=linear_axis(0.5, 2, 9))
@@ -29,13 +30,9 @@ def test_vector_has_a_dimension_of_its_own_last(tmp_path):
 
 
 def test_interrupted_and_damaged_stores_end_as_whole_ones(tmp_path):
-    def stop(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
     broken, whole = tmp_path / "broken.zarr", tmp_path / "whole.zarr"
     with pytest.raises(KeyboardInterrupt):
-        trainability_map(GRID, ToyTraces(), store=broken, tile=(5, 4), progress=stop)
+        trainability_map(GRID, ToyTraces(), store=broken, tile=(5, 4), progress=ctrl_c_after(3))
     assert np.isnan(xr.open_zarr(broken, consolidated=False)["trace"]).any()
     trainability_map(GRID, ToyTraces(), store=broken, tile=(5, 4))
     trainability_map(GRID, ToyTraces(), store=whole, tile=(5, 4))

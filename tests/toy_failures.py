@@ -11,6 +11,16 @@ import numpy as np
 from toy_trainer import ToyTrainer
 
 
+def ctrl_c_after(tiles):
+    """A `progress` that presses Ctrl-C once so many tiles are done."""
+
+    def report(done, total):
+        if done == tiles:
+            raise KeyboardInterrupt
+
+    return report
+
+
 @dataclass(frozen=True)
 class DeadlyTrainer(ToyTrainer):
     """Kills the process that trains a certain pixel, and fails a few times at another."""
